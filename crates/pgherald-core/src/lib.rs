@@ -1,0 +1,49 @@
+//! Ordering, backpressure and delivery between a source and a sink.
+//!
+//! Data goes one way, as [`Batch`]es from a [`Session`] through a window to a [`Writer`]; one
+//! [`Checkpoint`] comes back, through [`Settled`]. Core owns all waiting and all replay, knows no
+//! PostgreSQL and no broker.
+
+mod backoff;
+mod batch;
+mod context;
+mod envelope;
+mod finding;
+mod flow;
+mod gap;
+mod id;
+mod list;
+mod message;
+mod secret;
+mod settled;
+mod sink;
+mod source;
+mod state;
+mod template;
+mod time;
+
+pub use self::{
+    backoff::Backoff,
+    batch::{Batch, BatchLimits, Budget, Checkpoint, Room},
+    context::FlowContext,
+    envelope::{Binding, Envelope, Wrapper},
+    finding::{Finding, Level, Problem, Problems},
+    flow::{Flow, FlowEnd, FlowSettings, OnRejected},
+    gap::{GAP_TYPE, Gap, GapReason, RejectedMessage},
+    id::{ID_BYTES_MAX, MessageId},
+    list::StringList,
+    message::{Body, ContentType, Headers, Message},
+    secret::{REDACTED, Secret},
+    settled::Settled,
+    sink::{
+        Confirmation, Event, Only, Open, Opened, Ordering, Outcome, Published, Sink, SinkError,
+        Writer,
+    },
+    source::{Attached, Session, Source, SourceError},
+    state::{FlowState, FlowStatus, GAPS_REMEMBERED},
+    template::{Placeholder, Template},
+    time::rfc3339,
+};
+
+/// Any error, for the chain that the binary prints.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

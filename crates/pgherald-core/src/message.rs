@@ -1,0 +1,119 @@
+//! What travels: one message, and the headers it brings along.
+
+use std::{sync::Arc, time::SystemTime};
+
+use bytes::Bytes;
+
+use crate::{Gap, MessageId};
+
+/// One message on its way from PostgreSQL to a sink.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The same in every redelivery.
+    pub id: MessageId,
+    /// Where it was announced. For a gap with several channels this is empty: a gap names its own.
+    pub channel: Arc<str>,
+    /// Equal keys keep their order; messages without a key share one order.
+    pub key: Option<Bytes>,
+    /// The message's own headers, in the order in which the application gave them.
+    pub headers: Headers,
+    /// The media type of the payload.
+    pub content_type: ContentType,
+    /// The payload, or what stands in its place.
+    pub body: Body,
+    /// When it was committed, inserted or heard: the start of its delivery latency and the
+    /// envelope's `time`.
+    pub since: SystemTime,
+}
+
+impl Message {
+    /// What this message costs of a budget, in bytes: payload, key and headers.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.payload_size() + self.key.as_ref().map_or(0, Bytes::len) + headers
+    }
+
+    /// The bytes of the payload alone; what `message_bytes_max` limits.
+    #[must_use]
+    pub fn payload_size(&self) -> usize {
+        match &self.body {
+            Body::Payload(payload) => payload.len(),
+            Body::Tombstone | Body::Gap(_) | Body::Unreadable(_) => 0,
+        }
+    }
+
+    /// The gap that this message carries, if it is one.
+    #[must_use]
+    pub fn gap(&self) -> Option<&Gap> {
+        match &self.body {
+            Body::Gap(gap) => Some(gap),
+            Body::Payload(_) | Body::Tombstone | Body::Unreadable(_) => None,
+        }
+    }
+}
+
+/// A message's payload, or what stands in its place. Gaps and unreadable rows travel in order with
+/// the messages around them.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// What the application announced.
+    Payload(Bytes),
+    /// Deliberately nothing: Kafka's null value.
+    Tombstone,
+    /// A window in which messages may have been missed.
+    Gap(Gap),
+    /// A message that the source could not read, and why. Core treats it as rejected.
+    Unreadable(Box<str>),
+}
+
+/// The media type of a payload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ContentType {
+    /// `text/plain; charset=utf-8`
+    Text,
+    /// `application/json`
+    Json,
+    /// `application/octet-stream`
+    Bytes,
+    /// What the application said.
+    Other(Arc<str>),
+}
+
+impl ContentType {
+    /// The media type as it travels.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text => "text/plain; charset=utf-8",
+            Self::Json => "application/json",
+            Self::Bytes => "application/octet-stream",
+            Self::Other(other) => other,
+        }
+    }
+}
+
+/// A message's own headers. Empty headers cost nothing; clones share.
+#[derive(Clone, Debug, Default)]
+pub struct Headers(Option<Arc<[(Box<str>, Box<str>)]>>);
+
+impl Headers {
+    /// Every header as (name, value), in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().flat_map(|list| list.iter()).map(|(name, value)| (&**name, &**value))
+    }
+
+    /// The value of the first header of that name; names are compared without case.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+}
+
+impl FromIterator<(Box<str>, Box<str>)> for Headers {
+    fn from_iter<I: IntoIterator<Item = (Box<str>, Box<str>)>>(headers: I) -> Self {
+        let list: Arc<[_]> = headers.into_iter().collect();
+        Self((!list.is_empty()).then_some(list))
+    }
+}

@@ -1,0 +1,95 @@
+//! The one observable value that logs, metrics and health all read.
+
+use std::{collections::VecDeque, sync::Arc, time::SystemTime};
+
+use crate::Gap;
+
+/// What a flow is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlowState {
+    /// Connecting to its source, or opening its sink for the first time.
+    Attaching,
+    /// Another process carries the flow.
+    Standby,
+    /// Messages flow, or would if there were any.
+    Running,
+    /// The oldest unconfirmed message is older than 5 s, or the sink has no connection.
+    Stalled,
+    /// The configured destination takes nothing now; an operator has to do something.
+    Blocked,
+    /// A message was rejected, and nothing behind it is sent.
+    Halted,
+    /// The process is stopping.
+    Draining,
+}
+
+impl FlowState {
+    /// Every state, so that every series exists from the start.
+    pub const ALL: [Self; 7] = [
+        Self::Attaching,
+        Self::Standby,
+        Self::Running,
+        Self::Stalled,
+        Self::Blocked,
+        Self::Halted,
+        Self::Draining,
+    ];
+
+    /// The state as it stands in metrics, logs and `/status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Attaching => "attaching",
+            Self::Standby => "standby",
+            Self::Running => "running",
+            Self::Stalled => "stalled",
+            Self::Blocked => "blocked",
+            Self::Halted => "halted",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// How many of a flow's latest gaps its status remembers.
+pub const GAPS_REMEMBERED: usize = 16;
+
+/// A flow at one moment.
+#[derive(Clone, Debug)]
+pub struct FlowStatus {
+    /// What it is doing.
+    pub state: FlowState,
+    /// Since when.
+    pub since: SystemTime,
+    /// Whether it counts as ready: `running` with a sink that confirms, or `standby`.
+    pub ready: bool,
+    /// Why it is not running, or not ready, in words for an operator.
+    pub reason: Option<Arc<str>>,
+    /// Messages between the read and the settle.
+    pub in_flight_messages: usize,
+    /// Their bytes.
+    pub in_flight_bytes: usize,
+    /// The latest gaps, oldest first, at most [`GAPS_REMEMBERED`].
+    pub gaps: VecDeque<Gap>,
+}
+
+impl FlowStatus {
+    /// A flow that has not begun.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            state: FlowState::Attaching,
+            since: SystemTime::now(),
+            ready: false,
+            reason: Some("starting".into()),
+            in_flight_messages: 0,
+            in_flight_bytes: 0,
+            gaps: VecDeque::new(),
+        }
+    }
+}
+
+impl Default for FlowStatus {
+    fn default() -> Self {
+        Self::new()
+    }
+}
