@@ -52,11 +52,12 @@ pub struct BatchLimits {
 pub struct Room {
     /// At most this many messages; at least 1.
     pub messages: usize,
-    /// At most this many bytes, as [`Message::size`] counts them.
+    /// At most this many bytes, as [`Message::size`] counts them, unless the first message alone
+    /// is larger.
     pub bytes: usize,
-    /// The flow holds nothing: the first message may be larger than `bytes`, and then travels
-    /// alone. Otherwise a message that does not fit waits.
-    pub alone: bool,
+    /// The first message may be as large as this, and then travels alone. `usize::MAX` when the
+    /// flow holds nothing.
+    pub first_bytes: usize,
 }
 
 impl Room {
@@ -64,8 +65,8 @@ impl Room {
     /// `taken_bytes` bytes so far.
     #[must_use]
     pub fn admits(&self, taken_messages: usize, taken_bytes: usize, size: usize) -> bool {
-        if taken_messages == 0 && self.alone {
-            return true;
+        if taken_messages == 0 {
+            return size <= self.first_bytes;
         }
         taken_messages < self.messages && taken_bytes.saturating_add(size) <= self.bytes
     }

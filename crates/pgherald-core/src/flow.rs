@@ -1,11 +1,29 @@
 //! One source into one sink: its own position, budget, retries and health.
+//!
+//! Two loops share a window and run in one task: [`source_side`] attaches, reads and fills the
+//! window; [`sink_side`] opens, publishes, settles and empties it. Each waits for the other only
+//! through the window and through [`link::Link`].
+
+mod health;
+mod link;
+mod rejection;
+mod sink_side;
+mod source_side;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use futures_util::future::join;
+use tokio::{
+    sync::watch,
+    time::{interval, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
+use self::{link::Link, sink_side::SinkSide, source_side::SourceSide};
 use crate::{Backoff, FlowContext, FlowStatus, Sink, Source};
+
+/// How often the state is looked at for what only time changes.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// What to do with a message that its destination will never take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +56,11 @@ pub struct Flow {
 /// How a flow ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowEnd {
-    /// Messages that were in memory and undelivered when the deadline passed.
+    /// Messages that were in memory and undelivered when the deadline passed, and that no source
+    /// will bring again.
     pub dropped: usize,
+    /// Whether everything that was read was settled and acknowledged before the deadline.
+    pub drained: bool,
 }
 
 impl Flow {
@@ -58,9 +79,37 @@ impl Flow {
     /// Carries messages until `stop` is cancelled, then drains for at most `drain`.
     ///
     /// Returns only after `stop`: nothing external ends a flow.
+    ///
+    /// # Cancellation
+    /// Dropping the future drops what is in memory; a source with positions brings it again.
     pub async fn run(self, stop: CancellationToken, drain: Duration) -> FlowEnd {
-        let _ = (&self.settings, &self.source, &self.sink, drain);
-        stop.cancelled().await;
-        FlowEnd { dropped: 0 }
+        let link = Link::new(&self.settings, self.sink.ordering(), stop.clone(), self.status);
+        let source = SourceSide::new(&link, &*self.source, self.settings.backoff);
+        let sink = SinkSide::new(&link, &*self.sink, &self.settings, self.source.has_positions());
+        let drained = tokio::select! {
+            biased;
+            _ = join(source.run(), sink.run()) => true,
+            () = look(&link) => unreachable!("looking never ends"),
+            () = deadline(&stop, drain) => false,
+        };
+        let dropped = match self.source.has_positions() {
+            true => 0,
+            false => link.undelivered() + self.source.unread(),
+        };
+        link.ended(dropped);
+        FlowEnd { dropped, drained }
     }
+}
+
+async fn look(link: &Link) {
+    let mut every = interval(LOOK_EVERY);
+    loop {
+        every.tick().await;
+        link.look();
+    }
+}
+
+async fn deadline(stop: &CancellationToken, drain: Duration) {
+    stop.cancelled().await;
+    sleep(drain).await;
 }

@@ -14,6 +14,7 @@ mod gap;
 mod id;
 mod list;
 mod message;
+mod metrics;
 mod secret;
 mod settled;
 mod sink;
@@ -21,6 +22,7 @@ mod source;
 mod state;
 mod template;
 mod time;
+mod window;
 
 pub use self::{
     backoff::Backoff,
@@ -33,6 +35,7 @@ pub use self::{
     id::{ID_BYTES_MAX, MessageId},
     list::StringList,
     message::{Body, ContentType, Headers, Message},
+    metrics::describe_metrics,
     secret::{REDACTED, Secret},
     settled::Settled,
     sink::{

@@ -18,6 +18,10 @@ pub trait Source: Send + Sync {
     /// Tries to attach: returns when this process holds the flow's lock, with
     /// [`SourceError::Standby`] when another one does. The lock is tried, never awaited.
     ///
+    /// While the process is stopping, a source that still holds messages in memory attaches
+    /// without a server, so that a session can hand them out; otherwise the answer is
+    /// [`SourceError::Stopped`].
+    ///
     /// # Cancellation
     /// Dropping the future gives up the attempt.
     fn attach(&self) -> BoxFuture<'_, Result<Box<dyn Attached>, SourceError>>;
@@ -45,6 +49,9 @@ pub trait Attached: Send {
 pub trait Session: Send {
     /// Waits for messages and returns those that fit into `room`, in source order. While it waits
     /// it writes the newest checkpoint of `settled` between its own statements.
+    ///
+    /// A batch without messages moves the checkpoint. One that does not even do that says that the
+    /// next message does not fit (see [`Room::admits`]): core reads again when there is more room.
     ///
     /// Once the process is stopping (the source was given the process's stop token when it was
     /// made) it hands out what it already holds in memory and then answers

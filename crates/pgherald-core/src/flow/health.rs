@@ -1,0 +1,106 @@
+//! From what the two sides know to one state.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::FlowState;
+
+/// A message that stays unconfirmed for longer makes its flow stalled.
+pub(super) const STALLED_AFTER: Duration = Duration::from_secs(5);
+
+/// What the source side is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SourcePhase {
+    Attaching(Arc<str>),
+    Standby(Arc<str>),
+    Blocked(Arc<str>),
+    Halted(Arc<str>),
+    Attached,
+}
+
+/// What the sink side is doing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum SinkPhase {
+    /// Not open, and nothing has failed yet.
+    Closed,
+    /// Not open, or open without a connection, because of this.
+    Failed(Arc<str>),
+    Blocked(Arc<str>),
+    Halted(Arc<str>),
+    Open,
+}
+
+/// Everything that the state is made from.
+#[derive(Clone, Debug)]
+pub(super) struct Health {
+    pub(super) source: SourcePhase,
+    pub(super) sink: SinkPhase,
+    /// The last publish was confirmed, or there was none.
+    pub(super) confirmed: bool,
+    pub(super) stopping: bool,
+}
+
+impl Health {
+    pub(super) fn new() -> Self {
+        Self {
+            source: SourcePhase::Attaching("starting".into()),
+            sink: SinkPhase::Closed,
+            confirmed: true,
+            stopping: false,
+        }
+    }
+
+    /// The state, whether it counts as ready, and why not. `waiting`: the age of the oldest
+    /// unconfirmed message.
+    pub(super) fn state(&self, waiting: Duration) -> (FlowState, bool, Option<Arc<str>>) {
+        use FlowState::{Attaching, Blocked, Draining, Halted, Running, Stalled, Standby};
+        let not_ready = |state, reason: &Arc<str>| (state, false, Some(Arc::clone(reason)));
+        if self.stopping {
+            return not_ready(Draining, &"the process is stopping".into());
+        }
+        match (&self.source, &self.sink) {
+            (SourcePhase::Standby(holder), _) => (Standby, true, Some(Arc::clone(holder))),
+            (SourcePhase::Halted(why), _) | (_, SinkPhase::Halted(why)) => not_ready(Halted, why),
+            (SourcePhase::Blocked(why), _) | (_, SinkPhase::Blocked(why)) => {
+                not_ready(Blocked, why)
+            }
+            (SourcePhase::Attaching(why), _) => not_ready(Attaching, why),
+            (_, SinkPhase::Failed(why)) => not_ready(Stalled, why),
+            (_, SinkPhase::Closed) => not_ready(Attaching, &"opening the sink".into()),
+            _ if waiting > STALLED_AFTER => {
+                not_ready(Stalled, &"the oldest message has waited longer than 5 s".into())
+            }
+            _ if !self.confirmed => {
+                not_ready(Running, &"the last publish has not been confirmed yet".into())
+            }
+            _ => (Running, true, None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_running_and_standby_are_ready() {
+        let mut health = Health::new();
+        let state = |health: &Health, seconds| {
+            let (state, ready, _) = health.state(Duration::from_secs(seconds));
+            (state, ready)
+        };
+        assert_eq!(state(&health, 0), (FlowState::Attaching, false));
+        health.source = SourcePhase::Attached;
+        assert_eq!(state(&health, 0), (FlowState::Attaching, false));
+        health.sink = SinkPhase::Open;
+        assert_eq!(state(&health, 5), (FlowState::Running, true));
+        assert_eq!(state(&health, 6), (FlowState::Stalled, false));
+        health.confirmed = false;
+        assert_eq!(state(&health, 0), (FlowState::Running, false));
+        health.sink = SinkPhase::Halted("why".into());
+        assert_eq!(state(&health, 0), (FlowState::Halted, false));
+        health.source = SourcePhase::Standby("who".into());
+        assert_eq!(state(&health, 60), (FlowState::Standby, true));
+        health.stopping = true;
+        assert_eq!(state(&health, 0), (FlowState::Draining, false));
+    }
+}

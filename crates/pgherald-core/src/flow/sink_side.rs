@@ -1,0 +1,156 @@
+//! Opens, publishes, settles, and empties the window.
+
+mod publishing;
+
+use std::time::Duration;
+
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::time::sleep;
+
+use self::publishing::{End, Publishing};
+use super::{
+    FlowSettings,
+    health::SinkPhase,
+    link::{Attachment, Link, SinkOpened, chain},
+    rejection::Policy,
+};
+use crate::{Backoff, Opened, Sink, SinkError};
+
+/// The longest backoff while the process drains.
+const DRAINING_TRIES_EVERY: Duration = Duration::from_millis(500);
+
+pub(super) struct SinkSide<'a> {
+    link: &'a Link,
+    sink: &'a dyn Sink,
+    source_has_positions: bool,
+    backoff: Backoff,
+    failures: u32,
+    random: SmallRng,
+    policy: Policy,
+}
+
+impl<'a> SinkSide<'a> {
+    pub(super) fn new(
+        link: &'a Link,
+        sink: &'a dyn Sink,
+        settings: &FlowSettings,
+        source_has_positions: bool,
+    ) -> Self {
+        Self {
+            link,
+            sink,
+            source_has_positions,
+            backoff: settings.backoff,
+            failures: 0,
+            random: SmallRng::from_os_rng(),
+            policy: Policy::new(settings.on_rejected),
+        }
+    }
+
+    /// Runs until the source is over and the window is empty.
+    pub(super) async fn run(mut self) {
+        while let Some(attachment) = self.work().await {
+            let end = match self.unless_void(attachment, self.sink.open()).await {
+                None => End::Void,
+                Some(Err(error)) => End::Fault(error),
+                Some(Ok(opened)) => self.carry(attachment, opened).await,
+            };
+            match end {
+                End::Void => self.link.sink_phase(SinkPhase::Closed),
+                End::Fault(error) => self.wait_after(error).await,
+            }
+        }
+        self.link.freed.notify_one();
+    }
+
+    /// Waits until there is a reason to be open: an attachment, or messages that are left from an
+    /// earlier one. `None`: the source is over and nothing is left.
+    async fn work(&self) -> Option<u64> {
+        let mut attachment = self.link.attachment.subscribe();
+        loop {
+            let now = *attachment.borrow_and_update();
+            let empty = self.link.window().is_empty();
+            match now {
+                Attachment::Held(number) => return Some(number),
+                Attachment::Over if empty => return None,
+                Attachment::Over => return Some(0),
+                Attachment::None | Attachment::Standby if empty => {}
+                Attachment::None | Attachment::Standby => return Some(0),
+            }
+            attachment.changed().await.expect("the link holds the sender");
+        }
+    }
+
+    async fn carry(&mut self, attachment: u64, opened: Opened) -> End {
+        self.link.sink_phase(SinkPhase::Open);
+        let Opened { writer, resume } = opened;
+        if let Some(checkpoint) = &resume {
+            self.link.window().settle_through(checkpoint);
+            self.link.release();
+        }
+        self.link.opened.send_replace(Some(SinkOpened { attachment, resume }));
+        self.link.window().rewind();
+        let void = self.void(attachment);
+        let publishing = Publishing::new(self.link, &mut self.policy);
+        let (end, confirmed) = publishing.run(writer, void).await;
+        if confirmed {
+            self.failures = 0;
+        }
+        end
+    }
+
+    async fn wait_after(&mut self, error: SinkError) {
+        let why = chain(&error);
+        self.link.sink_phase(match error {
+            SinkError::Blocked(_) => SinkPhase::Blocked(why),
+            SinkError::Transient(_) | SinkError::Fenced(_) => SinkPhase::Failed(why),
+        });
+        self.link.confirmed(false);
+        self.failures = self.failures.saturating_add(1);
+        let wait = self.backoff.wait(self.failures, &mut self.random);
+        self.wait(wait).await;
+    }
+
+    /// Sits out a backoff. The stop ends it, so that the drain begins with an attempt, and bounds
+    /// the later ones.
+    async fn wait(&self, wait: Duration) {
+        if self.link.stop.is_cancelled() {
+            return sleep(wait.min(DRAINING_TRIES_EVERY)).await;
+        }
+        tokio::select! {
+            () = sleep(wait) => {}
+            () = self.link.stop.cancelled() => {}
+        }
+    }
+
+    async fn unless_void<T>(&self, attachment: u64, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.void(attachment) => None,
+            value = work => Some(value),
+        }
+    }
+
+    /// Resolves when a writer that was opened for `attachment` has nothing more to do: the source
+    /// attached anew and will read again, or nobody attaches and nothing is left.
+    fn void(&self, mine: u64) -> impl Future<Output = ()> + use<'a> {
+        let (link, source_has_positions) = (self.link, self.source_has_positions);
+        async move {
+            let mut attachment = link.attachment.subscribe();
+            loop {
+                let void = match *attachment.borrow_and_update() {
+                    Attachment::Held(now) => source_has_positions && now != mine,
+                    Attachment::None => source_has_positions,
+                    Attachment::Standby | Attachment::Over => link.window().is_empty(),
+                };
+                if void {
+                    return;
+                }
+                tokio::select! {
+                    changed = attachment.changed() => changed.expect("the link holds the sender"),
+                    () = link.emptied.notified() => {}
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! One writer, from its opening to its first fault.
+
+use std::{pin::pin, time::Duration};
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::{
+    Body, BoxError, Event, Message, Only, Open, Outcome, Published, SinkError, Writer,
+    flow::{
+        health::SinkPhase,
+        link::{Link, chain},
+        rejection::{HALTED_TRIES_EVERY, Policy, Rejection, Verdict},
+    },
+    metrics::Latencies,
+    window::{Sequence, Turn},
+};
+
+/// How long open outcomes are waited for, after a fault and behind a rejected message.
+const OUTCOMES_WITHIN: Duration = Duration::from_secs(5);
+
+/// Why publishing ended.
+pub(super) enum End {
+    /// The attachment is over.
+    Void,
+    /// The writer is of no use any more.
+    Fault(SinkError),
+}
+
+pub(super) struct Publishing<'a> {
+    link: &'a Link,
+    policy: &'a mut Policy,
+    outcomes: FuturesUnordered<BoxFuture<'static, Resolution>>,
+    rejections: Vec<Rejection>,
+    /// Since when nothing is published, because rejections have to be dealt with first.
+    stopped: Option<Instant>,
+    halted_until: Option<Instant>,
+    confirmed: bool,
+}
+
+struct Resolution {
+    sequence: Sequence,
+    published: Instant,
+    outcome: Outcome,
+}
+
+/// What one step of waiting brought.
+enum Step {
+    Resolved(Resolution),
+    Event(Event),
+    Look,
+}
+
+impl<'a> Publishing<'a> {
+    pub(super) fn new(link: &'a Link, policy: &'a mut Policy) -> Self {
+        Self {
+            link,
+            policy,
+            outcomes: FuturesUnordered::new(),
+            rejections: Vec::new(),
+            stopped: None,
+            halted_until: None,
+            confirmed: false,
+        }
+    }
+
+    /// Publishes until the writer fails or `void` resolves. Also says whether anything was
+    /// confirmed.
+    pub(super) async fn run(
+        mut self,
+        mut writer: Box<dyn Writer>,
+        void: impl Future<Output = ()>,
+    ) -> (End, bool) {
+        let mut void = pin!(void);
+        let fault = loop {
+            let step = tokio::select! {
+                biased;
+                () = &mut void => return (End::Void, self.confirmed),
+                step = self.step(&mut *writer) => step,
+            };
+            if let Err(fault) = step {
+                break fault;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = &mut void => {}
+            () = self.collect_outcomes() => {}
+        }
+        (End::Fault(fault), self.confirmed)
+    }
+
+    async fn step(&mut self, writer: &mut dyn Writer) -> Result<(), SinkError> {
+        if self.stopped.is_some() && self.outcomes.is_empty() {
+            self.judge();
+        }
+        if let Some(turn) = self.next_turn() {
+            return self.publish(writer, turn).await;
+        }
+        match self.wait(writer).await {
+            Step::Resolved(resolution) => self.resolve(resolution),
+            Step::Event(event) => self.hear(event),
+            Step::Look => Ok(()),
+        }
+    }
+
+    fn next_turn(&self) -> Option<Turn> {
+        let due = self.due()?;
+        (due <= Instant::now()).then(|| self.link.window().take()).flatten()
+    }
+
+    /// When the next batch may be published; `None`: there is none, or not now.
+    fn due(&self) -> Option<Instant> {
+        if self.stopped.is_some() {
+            return None;
+        }
+        let (arrived, full) = self.link.window().waiting()?;
+        let at_once = full || self.link.stop.is_cancelled();
+        let lingered = if at_once { arrived } else { arrived + self.link.context.batch.linger };
+        Some(self.halted_until.map_or(lingered, |halted| halted.max(lingered)))
+    }
+
+    async fn wait(&mut self, writer: &mut dyn Writer) -> Step {
+        let link = self.link;
+        let due = self.due();
+        let outcomes_due = self.stopped.map(|since| since + OUTCOMES_WITHIN);
+        tokio::select! {
+            biased;
+            Some(resolution) = self.outcomes.next() => Step::Resolved(resolution),
+            event = writer.event() => Step::Event(event),
+            () = reached(due) => Step::Look,
+            () = reached(outcomes_due) => Step::Event(Event::Ended(SinkError::Transient(
+                "no answer for what was published before a rejected message".into(),
+            ))),
+            () = link.pushed.notified() => Step::Look,
+            () = link.stop.cancelled(), if due.is_some() && !link.stop.is_cancelled() => Step::Look,
+        }
+    }
+
+    /// Offers a turn to the writer, up to its first message that core itself refuses.
+    async fn publish(&mut self, writer: &mut dyn Writer, mut turn: Turn) -> Result<(), SinkError> {
+        self.link.metrics.retries.increment(turn.again as u64);
+        if let Some((place, error)) = self.refused(&turn) {
+            self.stop();
+            self.link.window().withhold(turn.sequence, place);
+            turn.only = up_to(&turn.only, place, turn.batch.messages.len());
+            self.rejections.push(Rejection { place: (turn.sequence, place), error });
+            if turn.only.places(place).next().is_none() {
+                return Ok(());
+            }
+        }
+        let published = self.offer(writer, &turn).await?;
+        if published.stopped {
+            self.stop();
+        }
+        let (sequence, at) = (turn.sequence, Instant::now());
+        let resolution = published.confirmation.map(move |outcome| Resolution {
+            sequence,
+            published: at,
+            outcome,
+        });
+        self.outcomes.push(resolution.boxed());
+        Ok(())
+    }
+
+    /// Awaits the writer, and meanwhile the outcome of everything that it published before.
+    async fn offer(
+        &mut self,
+        writer: &mut dyn Writer,
+        turn: &Turn,
+    ) -> Result<Published, SinkError> {
+        let mut publish = writer.publish(&turn.batch, &turn.only);
+        loop {
+            tokio::select! {
+                biased;
+                published = &mut publish => return published,
+                Some(resolution) = self.outcomes.next() => self.resolve(resolution)?,
+            }
+        }
+    }
+
+    fn refused(&self, turn: &Turn) -> Option<(usize, BoxError)> {
+        let limit = self.link.context.message_bytes_max;
+        let messages = &turn.batch.messages;
+        let refusal = |place: usize| Some((place, refusal(&messages[place], limit)?));
+        turn.only.places(messages.len()).find_map(refusal)
+    }
+
+    fn resolve(&mut self, resolution: Resolution) -> Result<(), SinkError> {
+        let Resolution { sequence, published, outcome } = resolution;
+        let mut latencies = Latencies::new(&self.link.metrics, std::time::SystemTime::now());
+        let resolved = self.link.window().resolve(sequence, &outcome.open, &mut |message| {
+            latencies.settled(message);
+        });
+        if latencies.finish() > 0 {
+            self.policy.confirmed();
+        }
+        self.link.metrics.publish_seconds.record(published.elapsed());
+        self.confirmed |= resolved.settled > 0;
+        let rejected = self.note_rejections(sequence, outcome.open);
+        self.link.release();
+        if resolved.open == 0 {
+            self.all_is_well();
+        }
+        match outcome.session {
+            Some(error) => Err(error),
+            None if resolved.open > 0 && !rejected && self.stopped.is_none() => {
+                Err(SinkError::Transient("the outcome of a publish is not known".into()))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn note_rejections(&mut self, sequence: Sequence, open: Vec<(u32, Open)>) -> bool {
+        let before = self.rejections.len();
+        for (place, open) in open {
+            if let Open::Rejected(error) = open {
+                self.rejections.push(Rejection { place: (sequence, place as usize), error });
+            }
+        }
+        let rejected = self.rejections.len() > before;
+        if rejected {
+            self.stop();
+        }
+        rejected
+    }
+
+    fn stop(&mut self) {
+        self.stopped.get_or_insert_with(Instant::now);
+    }
+
+    fn all_is_well(&mut self) {
+        self.link.confirmed(true);
+        if self.halted_until.take().is_some() {
+            self.link.sink_phase(SinkPhase::Open);
+        }
+    }
+
+    /// Every outcome is known: the policy decides on the rejected messages, first to last, and
+    /// publishing goes back to the first open message.
+    fn judge(&mut self) {
+        self.rejections.sort_by_key(|rejection| rejection.place);
+        for rejection in std::mem::take(&mut self.rejections) {
+            if let Verdict::Halt(why) = self.policy.apply(self.link, &rejection) {
+                self.halted_until = Some(Instant::now() + HALTED_TRIES_EVERY);
+                self.link.sink_phase(SinkPhase::Halted(why.into()));
+                break;
+            }
+        }
+        self.stopped = None;
+        self.link.window().rewind();
+        self.link.release();
+    }
+
+    fn hear(&mut self, event: Event) -> Result<(), SinkError> {
+        let halted = self.halted_until.is_some();
+        match event {
+            Event::Ended(error) => return Err(error),
+            Event::Disconnected(_) | Event::Connected if halted => {}
+            Event::Disconnected(error) => self.link.sink_phase(SinkPhase::Failed(chain(&*error))),
+            Event::Connected => self.link.sink_phase(SinkPhase::Open),
+        }
+        Ok(())
+    }
+
+    /// After a fault: what is still to be said of earlier batches, for a while.
+    async fn collect_outcomes(&mut self) {
+        let all = async {
+            while let Some(resolution) = self.outcomes.next().await {
+                // The fault is known already; this outcome only says what was confirmed.
+                let _ = self.resolve(resolution);
+            }
+        };
+        let _ = timeout(OUTCOMES_WITHIN, all).await;
+    }
+}
+
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn up_to(only: &Only, end: usize, len: usize) -> Only {
+    Only::Marked((0..len).map(|place| place < end && only.includes(place)).collect())
+}
+
+/// Why core itself refuses a message before its sink sees it.
+fn refusal(message: &Message, message_bytes_max: usize) -> Option<BoxError> {
+    match &message.body {
+        Body::Unreadable(why) => Some(why.to_string().into()),
+        Body::Payload(payload) if payload.len() > message_bytes_max => Some(
+            format!(
+                "its payload has {} bytes, above message_bytes_max = {message_bytes_max}",
+                payload.len()
+            )
+            .into(),
+        ),
+        Body::Payload(_) | Body::Tombstone | Body::Gap(_) => None,
+    }
+}

@@ -1,0 +1,187 @@
+//! Attaches, reads, fills the window, and writes the last checkpoint.
+
+use std::time::Duration;
+
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::time::sleep;
+
+use super::{
+    health::SourcePhase,
+    link::{Attachment, Link, chain},
+};
+use crate::{Attached, Backoff, Checkpoint, Room, Session, Source, SourceError};
+
+/// How soon a standby asks again whether the flow's lock is free.
+const STANDBY_ASKS_EVERY: Duration = Duration::from_millis(250);
+
+pub(super) struct SourceSide<'a> {
+    link: &'a Link,
+    source: &'a dyn Source,
+    backoff: Backoff,
+    attachments: u64,
+    failures: u32,
+    random: SmallRng,
+}
+
+impl<'a> SourceSide<'a> {
+    pub(super) fn new(link: &'a Link, source: &'a dyn Source, backoff: Backoff) -> Self {
+        let random = SmallRng::from_os_rng();
+        Self { link, source, backoff, attachments: 0, failures: 0, random }
+    }
+
+    /// Runs until the process stops and the source has nothing more to give.
+    pub(super) async fn run(mut self) {
+        loop {
+            let error = match self.attempt().await {
+                Ok(()) | Err(SourceError::Stopped) => break,
+                Err(error) => error,
+            };
+            if self.source.has_positions() {
+                self.link.forget();
+            }
+            if self.link.stop.is_cancelled() {
+                break;
+            }
+            self.wait_after(error).await;
+        }
+        self.link.attachment.send_replace(Attachment::Over);
+    }
+
+    /// One attachment, from the lock to its end. `Ok`: the process is stopping.
+    async fn attempt(&mut self) -> Result<(), SourceError> {
+        let Some(attached) = self.attach().await else { return Ok(()) };
+        let attached = attached?;
+        self.attachments += 1;
+        self.link.attachment.send_replace(Attachment::Held(self.attachments));
+        let Some(mut session) = self.begin(attached).await? else { return Ok(()) };
+        self.link.source_phase(SourcePhase::Attached);
+        let end = self.read_until_end(&mut *session).await;
+        match end {
+            SourceError::Stopped if self.source.has_positions() => {
+                self.ack_the_rest(&mut *session).await
+            }
+            end => Err(end),
+        }
+    }
+
+    /// A source that holds messages in memory is asked for them even when the process is stopping.
+    async fn attach(&self) -> Option<Result<Box<dyn Attached>, SourceError>> {
+        match self.source.has_positions() {
+            true => self.until_stop(self.source.attach()).await,
+            false => Some(self.source.attach().await),
+        }
+    }
+
+    /// Reading begins where the sink says, once it is open. A source without positions has
+    /// nothing to ask it, and begins at once.
+    async fn begin(
+        &self,
+        attached: Box<dyn Attached>,
+    ) -> Result<Option<Box<dyn Session>>, SourceError> {
+        let resume = match self.source.has_positions() {
+            true => self.until_stop(self.sink_opened()).await,
+            false => Some(None),
+        };
+        let Some(resume) = resume else { return Ok(None) };
+        attached.read_from(resume).await.map(Some)
+    }
+
+    async fn sink_opened(&self) -> Option<Checkpoint> {
+        let mut opened = self.link.opened.subscribe();
+        let mine = |answer: &Option<super::link::SinkOpened>| {
+            answer.as_ref().is_some_and(|answer| answer.attachment == self.attachments)
+        };
+        let answer = opened.wait_for(mine).await.expect("the link holds the sender");
+        answer.as_ref().and_then(|answer| answer.resume.clone())
+    }
+
+    async fn read_until_end(&mut self, session: &mut dyn Session) -> SourceError {
+        let settled = self.link.settled();
+        let mut last: Option<Checkpoint> = None;
+        loop {
+            let room = self.room().await;
+            let batch = match session.read(room, &settled).await {
+                Ok(batch) => batch,
+                Err(error) => return error,
+            };
+            self.failures = 0;
+            if batch.messages.is_empty() && last.as_ref() == Some(&batch.end) {
+                self.more_room_than(room).await;
+                continue;
+            }
+            last = Some(batch.end.clone());
+            self.link.push(batch);
+        }
+    }
+
+    async fn room(&self) -> Room {
+        loop {
+            if let Some(room) = self.link.window().room() {
+                return room;
+            }
+            self.link.freed.notified().await;
+        }
+    }
+
+    async fn more_room_than(&self, room: Room) {
+        let holds_nothing = room.first_bytes == usize::MAX;
+        while !holds_nothing
+            && self.link.window().room().is_none_or(|now| now.first_bytes <= room.first_bytes)
+        {
+            self.link.freed.notified().await;
+        }
+    }
+
+    /// The process is stopping: what was read is settled first, then acknowledged.
+    async fn ack_the_rest(&self, session: &mut dyn Session) -> Result<(), SourceError> {
+        self.link.attachment.send_replace(Attachment::Over);
+        while !self.link.window().is_empty() {
+            self.link.freed.notified().await;
+        }
+        match self.link.settled().newest() {
+            Some(checkpoint) => session.ack(&checkpoint).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn wait_after(&mut self, error: SourceError) {
+        self.link.attachment.send_replace(match error {
+            SourceError::Standby(_) => Attachment::Standby,
+            _ => Attachment::None,
+        });
+        let why = chain(&error);
+        let wait = match error {
+            SourceError::Standby(_) => {
+                self.failures = 0;
+                self.link.source_phase(SourcePhase::Standby(why));
+                STANDBY_ASKS_EVERY
+            }
+            SourceError::Transient(_) | SourceError::Stopped => {
+                self.link.source_phase(SourcePhase::Attaching(why));
+                self.next_backoff()
+            }
+            SourceError::Blocked(_) => {
+                self.link.source_phase(SourcePhase::Blocked(why));
+                self.next_backoff()
+            }
+            SourceError::Halted(_) => {
+                self.link.source_phase(SourcePhase::Halted(why));
+                super::rejection::HALTED_TRIES_EVERY
+            }
+        };
+        self.until_stop(sleep(wait)).await;
+    }
+
+    fn next_backoff(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        self.backoff.wait(self.failures, &mut self.random)
+    }
+
+    async fn until_stop<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            () = self.link.stop.cancelled() => None,
+            value = future => Some(value),
+        }
+    }
+}

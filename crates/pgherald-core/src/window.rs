@@ -1,0 +1,297 @@
+//! What a flow holds: read, and not yet settled. Pure: no clock, no IO.
+
+mod entry;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use self::entry::{Entry, Fate};
+use crate::{Batch, BatchLimits, Budget, Checkpoint, Message, Only, Open, Ordering, Room};
+
+/// Names an entry for as long as the window lives; never reused.
+pub(crate) type Sequence = u64;
+
+/// The messages of one flow between the read and the settle, in source order.
+///
+/// Entries are published from the front; after a fault [`Window::rewind`] goes back to the first
+/// open message. Whole entries leave at the front, each with its checkpoint.
+#[derive(Debug)]
+pub(crate) struct Window {
+    budget: Budget,
+    limits: BatchLimits,
+    ordering: Ordering,
+    entries: VecDeque<Entry>,
+    first: Sequence,
+    next: Sequence,
+    messages: usize,
+    bytes: usize,
+    replay: Replay,
+}
+
+/// From where on settled messages are sent again, because something before them may have arrived.
+#[derive(Debug, Default)]
+struct Replay {
+    everything_from: Option<Place>,
+    keys_from: HashMap<Option<Bytes>, Place>,
+}
+
+/// One message of the window.
+pub(crate) type Place = (Sequence, usize);
+
+/// What is to be published next.
+pub(crate) struct Turn {
+    pub(crate) sequence: Sequence,
+    pub(crate) batch: Arc<Batch>,
+    pub(crate) only: Only,
+    /// How many of these messages were sent before.
+    pub(crate) again: usize,
+}
+
+/// What an outcome changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    /// Messages that are settled now and were not before.
+    pub(crate) settled: usize,
+    /// Messages that are still open although their outcome has come.
+    pub(crate) open: usize,
+}
+
+impl Window {
+    pub(crate) fn new(budget: Budget, limits: BatchLimits, ordering: Ordering) -> Self {
+        Self {
+            budget,
+            limits,
+            ordering,
+            entries: VecDeque::new(),
+            first: 0,
+            next: 0,
+            messages: 0,
+            bytes: 0,
+            replay: Replay::default(),
+        }
+    }
+
+    pub(crate) fn messages(&self) -> usize {
+        self.messages
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Messages held that are not gaps: what a process that ends now would drop.
+    pub(crate) fn undelivered(&self) -> usize {
+        self.entries.iter().map(Entry::undelivered).sum()
+    }
+
+    /// When the oldest message that is not settled came in.
+    pub(crate) fn oldest(&self) -> Option<Instant> {
+        self.entries.front().map(|entry| entry.arrived)
+    }
+
+    /// What the next read may bring; `None` while the budget is spent.
+    pub(crate) fn room(&self) -> Option<Room> {
+        let messages = self.budget.messages.saturating_sub(self.messages);
+        let bytes = self.budget.bytes.saturating_sub(self.bytes);
+        if self.messages == 0 {
+            let messages = self.limits.messages.min(self.budget.messages).max(1);
+            let bytes = self.limits.bytes.min(self.budget.bytes);
+            return Some(Room { messages, bytes, first_bytes: usize::MAX });
+        }
+        (messages > 0).then(|| Room {
+            messages: messages.min(self.limits.messages),
+            bytes: bytes.min(self.limits.bytes),
+            first_bytes: bytes,
+        })
+    }
+
+    /// Takes a batch in behind everything else, joining the one before where neither was
+    /// published and the limits allow.
+    pub(crate) fn push(&mut self, batch: Batch, now: Instant) {
+        let entry = Entry::new(batch, now);
+        let entry = match self.entries.back_mut() {
+            Some(tail) => {
+                let (messages, bytes) = (tail.len(), tail.bytes);
+                let apart = tail.join(entry, &self.limits).err();
+                self.messages += tail.len() - messages;
+                self.bytes = self.bytes + tail.bytes - bytes;
+                apart
+            }
+            None => Some(entry),
+        };
+        if let Some(entry) = entry {
+            self.messages += entry.len();
+            self.bytes += entry.bytes;
+            self.entries.push_back(entry);
+        }
+        self.skip_settled();
+    }
+
+    /// When the batch that is next to be published was begun, and whether it is full.
+    pub(crate) fn waiting(&self) -> Option<(Instant, bool)> {
+        let entry = self.entry(self.next)?;
+        let full = self.end() > self.next + 1
+            || entry.len() >= self.limits.messages
+            || entry.bytes >= self.limits.bytes
+            || entry.was_published();
+        Some((entry.arrived, full))
+    }
+
+    /// The batch that is next to be published. It counts as in flight from now on.
+    pub(crate) fn take(&mut self) -> Option<Turn> {
+        let sequence = self.next;
+        let marks = self.marks(sequence)?;
+        let index = self.index(sequence)?;
+        let (batch, again) = self.entries[index].publish(&marks);
+        self.next += 1;
+        self.skip_settled();
+        let only = if marks.iter().all(|mark| *mark) { Only::All } else { Only::Marked(marks) };
+        Some(Turn { sequence, batch, only, again })
+    }
+
+    /// Takes messages of a turn back that were not offered to the sink after all.
+    pub(crate) fn withhold(&mut self, sequence: Sequence, from: usize) {
+        if let Some(index) = self.index(sequence) {
+            self.entries[index].withhold(from);
+        }
+    }
+
+    /// Applies an outcome: what it does not name, and was in flight, is settled.
+    pub(crate) fn resolve(
+        &mut self,
+        sequence: Sequence,
+        open: &[(u32, Open)],
+        settled: &mut dyn FnMut(&Message),
+    ) -> Resolved {
+        match self.index(sequence) {
+            Some(index) => self.entries[index].resolve(open, settled),
+            None => Resolved::default(),
+        }
+    }
+
+    /// Settles one message without a broker's word: disposed of by policy.
+    pub(crate) fn dispose(&mut self, (sequence, place): Place) {
+        if let Some(index) = self.index(sequence) {
+            self.entries[index].dispose(place);
+        }
+    }
+
+    /// Puts another message in the place of one that was rejected; it is open and unsent.
+    pub(crate) fn replace(&mut self, (sequence, place): Place, message: Message) {
+        if let Some(index) = self.index(sequence) {
+            let entry = &mut self.entries[index];
+            self.bytes -= entry.bytes;
+            entry.replace(place, message);
+            self.bytes += entry.bytes;
+        }
+    }
+
+    /// The message at a place.
+    pub(crate) fn message(&self, (sequence, place): Place) -> Option<&Message> {
+        self.entry(sequence)?.batch.messages.get(place)
+    }
+
+    /// Settles everything through the batch that ends at `checkpoint`, because the destination
+    /// says that it has it. Unknown checkpoints change nothing.
+    pub(crate) fn settle_through(&mut self, checkpoint: &Checkpoint) {
+        if let Some(last) = self.entries.iter().position(|entry| entry.batch.end == *checkpoint) {
+            self.entries.iter_mut().take(last + 1).for_each(Entry::settle);
+        }
+    }
+
+    /// Lets go of the settled entries at the front; returns the newest checkpoint among them.
+    pub(crate) fn release(&mut self) -> Option<Checkpoint> {
+        let mut newest = None;
+        while self.entries.front().is_some_and(Entry::is_settled) {
+            let entry = self.entries.pop_front().expect("there is a front");
+            self.messages -= entry.len();
+            self.bytes -= entry.bytes;
+            self.first += 1;
+            newest = Some(entry.batch.end.clone());
+        }
+        self.next = self.next.max(self.first);
+        newest
+    }
+
+    /// Goes back to the first open message, after the writer has ended or a rejection was dealt
+    /// with: what was in flight is unknown, and what may have arrived is sent again together with
+    /// everything of its ordering unit behind it.
+    pub(crate) fn rewind(&mut self) {
+        self.replay = Replay::default();
+        for (offset, entry) in self.entries.iter_mut().enumerate() {
+            entry.forget_flight();
+            let sequence = self.first + offset as u64;
+            for place in entry.places(Fate::Unknown) {
+                self.replay.everything_from.get_or_insert((sequence, place));
+                if self.ordering == Ordering::Key {
+                    let key = entry.batch.messages[place].key.clone();
+                    self.replay.keys_from.entry(key).or_insert((sequence, place));
+                }
+            }
+        }
+        self.next = self.first;
+        self.skip_settled();
+    }
+
+    /// Forgets everything: the session that read it has ended, and it will be read again.
+    pub(crate) fn clear(&mut self) {
+        self.first = self.end();
+        self.next = self.first;
+        self.entries.clear();
+        self.replay = Replay::default();
+        (self.messages, self.bytes) = (0, 0);
+    }
+
+    fn marks(&self, sequence: Sequence) -> Option<Box<[bool]>> {
+        let entry = self.entry(sequence)?;
+        let messages = entry.batch.messages.iter().zip(entry.fates()).enumerate();
+        let mark = |(place, (message, fate)): (usize, (&Message, &Fate))| match fate {
+            Fate::Settled => self.repeats((sequence, place), message),
+            Fate::Unsent | Fate::Unknown | Fate::InFlight => true,
+        };
+        Some(messages.map(mark).collect())
+    }
+
+    /// Whether a settled message is sent again all the same, to keep a replay contiguous.
+    fn repeats(&self, place: Place, message: &Message) -> bool {
+        let from = match self.ordering {
+            Ordering::Flow => self.replay.everything_from,
+            Ordering::Key => self.replay.keys_from.get(&message.key).copied(),
+        };
+        from.is_some_and(|from| from < place)
+    }
+
+    /// Entries that need not be published are passed over, so that `next` always names work.
+    fn skip_settled(&mut self) {
+        while let Some(entry) = self.entry(self.next) {
+            let sequence = self.next;
+            let repeats = |(place, message)| self.repeats((sequence, place), message);
+            if !entry.is_settled() || entry.batch.messages.iter().enumerate().any(repeats) {
+                return;
+            }
+            self.next += 1;
+        }
+    }
+
+    fn end(&self) -> Sequence {
+        self.first + self.entries.len() as u64
+    }
+
+    fn index(&self, sequence: Sequence) -> Option<usize> {
+        let index = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        (index < self.entries.len()).then_some(index)
+    }
+
+    fn entry(&self, sequence: Sequence) -> Option<&Entry> {
+        self.entries.get(self.index(sequence)?)
+    }
+}

@@ -1,0 +1,179 @@
+//! One batch of the window, and the fate of each of its messages.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Resolved;
+use crate::{Batch, BatchLimits, Message, Open};
+
+/// What is known of one message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Never sent, or certainly not taken.
+    Unsent,
+    /// Published, no word yet.
+    InFlight,
+    /// Published, and the word was lost: it may have arrived.
+    Unknown,
+    /// Confirmed, or disposed of by policy.
+    Settled,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) batch: Arc<Batch>,
+    pub(super) bytes: usize,
+    pub(super) arrived: Instant,
+    fates: Vec<Fate>,
+    open: usize,
+    published: bool,
+}
+
+impl Entry {
+    pub(super) fn new(batch: Batch, arrived: Instant) -> Self {
+        let (bytes, open) = (batch.size(), batch.messages.len());
+        let fates = vec![Fate::Unsent; open];
+        Self { batch: Arc::new(batch), bytes, arrived, fates, open, published: false }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.batch.messages.len()
+    }
+
+    pub(super) fn undelivered(&self) -> usize {
+        let messages = self.batch.messages.iter().zip(&self.fates);
+        messages.filter(|(m, fate)| **fate != Fate::Settled && m.gap().is_none()).count()
+    }
+
+    pub(super) fn is_settled(&self) -> bool {
+        self.open == 0
+    }
+
+    pub(super) fn was_published(&self) -> bool {
+        self.published
+    }
+
+    pub(super) fn fates(&self) -> &[Fate] {
+        &self.fates
+    }
+
+    pub(super) fn places(&self, fate: Fate) -> impl Iterator<Item = usize> + '_ {
+        self.fates.iter().enumerate().filter(move |(_, f)| **f == fate).map(|(place, _)| place)
+    }
+
+    /// Appends the batch that follows, where neither was published and the result stays within
+    /// the limits. A gap that directly follows a gap joins it.
+    pub(super) fn join(&mut self, later: Entry, limits: &BatchLimits) -> Result<(), Entry> {
+        let fits = self.len() + later.len() <= limits.messages
+            && self.bytes.saturating_add(later.bytes) <= limits.bytes;
+        if self.published || !(fits || later.len() == 0) {
+            return Err(later);
+        }
+        let batch = Arc::make_mut(&mut self.batch);
+        let later = Arc::unwrap_or_clone(later.batch);
+        batch.end = later.end;
+        for message in later.messages {
+            if let Some(message) = absorb(batch.messages.last_mut(), message) {
+                batch.messages.push(message);
+            }
+        }
+        self.fates.resize(batch.messages.len(), Fate::Unsent);
+        self.open = self.fates.len();
+        self.bytes = batch.size();
+        Ok(())
+    }
+
+    /// Marks what is about to be published; returns the batch, and how many of the marked
+    /// messages were sent before.
+    pub(super) fn publish(&mut self, marks: &[bool]) -> (Arc<Batch>, usize) {
+        let mut again = 0;
+        for (fate, _) in self.fates.iter_mut().zip(marks).filter(|(_, mark)| **mark) {
+            again += usize::from(*fate != Fate::Unsent);
+            if *fate != Fate::Settled {
+                *fate = Fate::InFlight;
+            }
+        }
+        self.published = true;
+        (Arc::clone(&self.batch), again)
+    }
+
+    pub(super) fn withhold(&mut self, from: usize) {
+        self.change(from.., |fate| match fate {
+            Fate::InFlight => Fate::Unsent,
+            other => other,
+        });
+    }
+
+    pub(super) fn resolve(
+        &mut self,
+        open: &[(u32, Open)],
+        settled: &mut dyn FnMut(&Message),
+    ) -> Resolved {
+        let mut resolved = Resolved::default();
+        let mut named = open.iter().peekable();
+        for (place, fate) in self.fates.iter_mut().enumerate() {
+            let word = named.next_if(|(named, _)| *named as usize == place).map(|(_, open)| open);
+            *fate = match (*fate, word) {
+                (Fate::InFlight, None) => {
+                    settled(&self.batch.messages[place]);
+                    resolved.settled += 1;
+                    Fate::Settled
+                }
+                (Fate::InFlight, Some(Open::Unknown)) => Fate::Unknown,
+                (Fate::InFlight, Some(Open::Unsent | Open::Rejected(_))) => Fate::Unsent,
+                (fate, _) => fate,
+            };
+            resolved.open += usize::from(matches!(fate, Fate::Unknown | Fate::Unsent));
+        }
+        self.open -= resolved.settled;
+        resolved
+    }
+
+    pub(super) fn dispose(&mut self, place: usize) {
+        self.change(place..=place, |_| Fate::Settled);
+    }
+
+    pub(super) fn replace(&mut self, place: usize, message: Message) {
+        let batch = Arc::make_mut(&mut self.batch);
+        batch.messages[place] = message;
+        self.bytes = batch.size();
+        self.change(place..=place, |_| Fate::Unsent);
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.change(.., |_| Fate::Settled);
+    }
+
+    /// The writer is gone: what was in flight may have arrived.
+    pub(super) fn forget_flight(&mut self) {
+        self.change(.., |fate| match fate {
+            Fate::InFlight => Fate::Unknown,
+            other => other,
+        });
+    }
+
+    fn change(
+        &mut self,
+        places: impl std::slice::SliceIndex<[Fate], Output = [Fate]>,
+        change: impl Fn(Fate) -> Fate,
+    ) {
+        self.fates[places].iter_mut().for_each(|fate| *fate = change(*fate));
+        self.open = self.fates.iter().filter(|fate| **fate != Fate::Settled).count();
+    }
+}
+
+/// Joins a gap with the gap right before it; anything else comes back.
+fn absorb(last: Option<&mut Message>, mut message: Message) -> Option<Message> {
+    use crate::Body::Gap;
+    if let (Some(Message { body: Gap(earlier), channel, .. }), Gap(later)) =
+        (last, &mut message.body)
+    {
+        let joined = earlier.absorb(later.clone());
+        if joined.is_ok() && earlier.channels.len() != 1 {
+            *channel = "".into();
+        }
+        return joined.is_err().then_some(message);
+    }
+    Some(message)
+}
