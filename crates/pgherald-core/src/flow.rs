@@ -43,6 +43,9 @@ pub struct FlowSettings {
     pub on_rejected: OnRejected,
     /// How long to wait between attempts.
     pub backoff: Backoff,
+    /// Seeds the jitter of the backoff. Another one for each flow and process; a fixed one makes a
+    /// simulation repeatable.
+    pub jitter_seed: u64,
 }
 
 /// One source into one sink.
@@ -84,7 +87,7 @@ impl Flow {
     /// Dropping the future drops what is in memory; a source with positions brings it again.
     pub async fn run(self, stop: CancellationToken, drain: Duration) -> FlowEnd {
         let link = Link::new(&self.settings, self.sink.ordering(), stop.clone(), self.status);
-        let source = SourceSide::new(&link, &*self.source, self.settings.backoff);
+        let source = SourceSide::new(&link, &*self.source, &self.settings);
         let sink = SinkSide::new(&link, &*self.sink, &self.settings, self.source.has_positions());
         let drained = tokio::select! {
             biased;

@@ -103,6 +103,7 @@ impl Gap {
     ///
     /// # Errors
     /// `later`, unchanged, where the two must stay apart.
+    #[expect(clippy::result_large_err, reason = "it is the gap itself that comes back")]
     pub fn absorb(&mut self, later: Gap) -> Result<(), Gap> {
         if self.rejected.is_some() || later.rejected.is_some() {
             return Err(later);

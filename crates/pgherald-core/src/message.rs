@@ -96,7 +96,10 @@ impl ContentType {
 
 /// A message's own headers. Empty headers cost nothing; clones share.
 #[derive(Clone, Debug, Default)]
-pub struct Headers(Option<Arc<[(Box<str>, Box<str>)]>>);
+pub struct Headers(Option<Arc<[Header]>>);
+
+/// A name and its value.
+type Header = (Box<str>, Box<str>);
 
 impl Headers {
     /// Every header as (name, value), in order.
@@ -111,8 +114,8 @@ impl Headers {
     }
 }
 
-impl FromIterator<(Box<str>, Box<str>)> for Headers {
-    fn from_iter<I: IntoIterator<Item = (Box<str>, Box<str>)>>(headers: I) -> Self {
+impl FromIterator<Header> for Headers {
+    fn from_iter<I: IntoIterator<Item = Header>>(headers: I) -> Self {
         let list: Arc<[_]> = headers.into_iter().collect();
         Self((!list.is_empty()).then_some(list))
     }

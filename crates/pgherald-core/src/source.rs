@@ -65,6 +65,17 @@ pub trait Session: Send {
         settled: &'a Settled,
     ) -> BoxFuture<'a, Result<Batch, SourceError>>;
 
+    /// Keeps the session while core has no room to read into: writes the newest checkpoint of
+    /// `settled`, sends heartbeats, and resolves when the session is over. A source without
+    /// positions has nothing to do here.
+    ///
+    /// # Cancellation
+    /// Core drops it whenever there is room again; the session goes on.
+    fn tend<'a>(&'a mut self, settled: &'a Settled) -> BoxFuture<'a, SourceError> {
+        let _ = settled;
+        Box::pin(std::future::pending())
+    }
+
     /// Writes the last checkpoint, at the end. Cumulative.
     fn ack<'a>(&'a mut self, through: &'a Checkpoint) -> BoxFuture<'a, Result<(), SourceError>>;
 }

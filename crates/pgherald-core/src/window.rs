@@ -295,3 +295,6 @@ impl Window {
         self.entries.get(self.index(sequence)?)
     }
 }
+
+#[cfg(test)]
+mod tests;

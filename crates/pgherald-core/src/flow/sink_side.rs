@@ -42,7 +42,7 @@ impl<'a> SinkSide<'a> {
             source_has_positions,
             backoff: settings.backoff,
             failures: 0,
-            random: SmallRng::from_os_rng(),
+            random: SmallRng::seed_from_u64(!settings.jitter_seed),
             policy: Policy::new(settings.on_rejected),
         }
     }

@@ -6,6 +6,7 @@ use rand::{SeedableRng, rngs::SmallRng};
 use tokio::time::sleep;
 
 use super::{
+    FlowSettings,
     health::SourcePhase,
     link::{Attachment, Link, chain},
 };
@@ -24,9 +25,9 @@ pub(super) struct SourceSide<'a> {
 }
 
 impl<'a> SourceSide<'a> {
-    pub(super) fn new(link: &'a Link, source: &'a dyn Source, backoff: Backoff) -> Self {
-        let random = SmallRng::from_os_rng();
-        Self { link, source, backoff, attachments: 0, failures: 0, random }
+    pub(super) fn new(link: &'a Link, source: &'a dyn Source, settings: &FlowSettings) -> Self {
+        let random = SmallRng::seed_from_u64(settings.jitter_seed);
+        Self { link, source, backoff: settings.backoff, attachments: 0, failures: 0, random }
     }
 
     /// Runs until the process stops and the source has nothing more to give.
@@ -99,15 +100,22 @@ impl<'a> SourceSide<'a> {
         let settled = self.link.settled();
         let mut last: Option<Checkpoint> = None;
         loop {
-            let room = self.room().await;
+            let room = tokio::select! {
+                biased;
+                room = self.room() => room,
+                error = session.tend(&settled) => return error,
+            };
             let batch = match session.read(room, &settled).await {
                 Ok(batch) => batch,
                 Err(error) => return error,
             };
             self.failures = 0;
             if batch.messages.is_empty() && last.as_ref() == Some(&batch.end) {
-                self.more_room_than(room).await;
-                continue;
+                tokio::select! {
+                    biased;
+                    () = self.more_room_than(room) => continue,
+                    error = session.tend(&settled) => return error,
+                }
             }
             last = Some(batch.end.clone());
             self.link.push(batch);
