@@ -1,2 +1,60 @@
-//! Tasks.
-fn main() {}
+//! `cargo xtask`: the tests, the demo and the servers they need.
+
+mod cargo;
+mod check;
+mod count;
+mod need;
+mod play;
+mod steps;
+mod suite;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+cargo xtask TASK
+
+  test [--skip STEP]...        everything that must hold before a commit, in this order:
+                               fmt, clippy, rustdoc, direction, servers, unit, e2e
+  prove [FILTER]               the end-to-end tests with their full lengths (faults of 20 s and 60 s)
+  demo [--without kafka]       PostgreSQL, NATS and Kafka on loopback, the bridge between them,
+       [--seconds N]           a provoked disconnect, and what the consumers saw
+  up [--without kafka]         the same servers and the bridge, until ctrl-C
+  fetch [--without kafka]      only fetch the servers into the cache
+  help                         this
+
+Examples:
+  cargo xtask demo
+  cargo xtask demo --without kafka      no Java needed
+  cargo xtask test --skip e2e           quick
+  cargo xtask prove restart             only the full-length tests with `restart` in their name
+
+Servers are fetched as packages into .cache (or PGHERALD_CACHE_DIR), once.
+PGHERALD_BIN names another `pgherald` to test.";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (task, rest) =
+        arguments.split_first().map_or(("help", &[][..]), |(task, rest)| (task, rest));
+    let ended = match task {
+        "test" => suite::test(rest),
+        "prove" => suite::prove(rest),
+        "demo" | "up" => play::play(task, rest),
+        "fetch" => play::fetch(rest),
+        "help" | "--help" | "-h" => help(),
+        other => Err(format!("no task `{other}`\n\n{HELP}")),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn help() -> Result<(), String> {
+    // A closed pipe (`| head`) is no fault.
+    let _ = writeln!(std::io::stdout(), "{HELP}");
+    Ok(())
+}

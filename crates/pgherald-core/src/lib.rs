@@ -13,8 +13,10 @@ mod flow;
 mod gap;
 mod id;
 mod list;
+mod media_type;
 mod message;
 mod metrics;
+mod percent;
 mod secret;
 mod settled;
 mod sink;
@@ -28,7 +30,7 @@ pub use self::{
     backoff::Backoff,
     batch::{Batch, BatchLimits, Budget, Checkpoint, Room},
     context::FlowContext,
-    envelope::{Binding, Envelope, Wrapper},
+    envelope::{Binding, Envelope, WrapError, Wrapper},
     finding::{Finding, Level, Problem, Problems},
     flow::{Flow, FlowEnd, FlowSettings, OnRejected},
     gap::{GAP_TYPE, Gap, GapReason, RejectedMessage},
@@ -44,8 +46,8 @@ pub use self::{
     },
     source::{Attached, Session, Source, SourceError},
     state::{FlowState, FlowStatus, GAPS_REMEMBERED},
-    template::{Placeholder, Template},
-    time::rfc3339,
+    template::{Placeholder, Template, TemplateError, TemplatePart},
+    time::{Rfc3339, rfc3339},
 };
 
 /// Any error, for the chain that the binary prints.

@@ -1,1 +1,32 @@
-//! See Cargo.toml.
+//! Publishes batches to Kafka: idempotent, confirmed and in order.
+//!
+//! [`KafkaConfig`] is what a user writes, [`KafkaSettings`] what is left of it after every check,
+//! [`KafkaSink`] opens writers from it and [`check`] looks at the cluster.
+
+mod check;
+mod cluster;
+mod config;
+mod delivery;
+mod dispatch;
+mod error;
+mod link;
+mod memory;
+mod metrics;
+mod options;
+mod outcome;
+mod producer;
+mod properties;
+mod pulse;
+mod settings;
+mod sink;
+mod topic;
+mod writer;
+
+pub use self::{
+    check::check,
+    config::{KafkaConfig, SaslConfig, TlsConfig},
+    metrics::describe_metrics,
+    options::Options,
+    settings::KafkaSettings,
+    sink::KafkaSink,
+};

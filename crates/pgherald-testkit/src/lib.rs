@@ -1,1 +1,57 @@
-//! See Cargo.toml.
+//! Real servers, network faults and consumers for tests. Never shipped.
+//!
+//! Servers come as packages into a cache directory ([`packages`]), listen on loopback only, keep
+//! their data in a temporary directory, and end with the test: on drop, and also when the test
+//! process is killed.
+
+mod account;
+mod bridge;
+mod cache;
+mod error;
+mod fault_proxy;
+mod http;
+mod kafka;
+mod metrics_text;
+mod nats;
+pub mod packages;
+mod ports;
+mod postgres;
+mod postgres_data;
+mod process;
+mod scratch;
+mod tool;
+mod wait;
+
+#[cfg(feature = "clients")]
+mod jetstream_reader;
+#[cfg(feature = "clients")]
+mod kafka_admin;
+#[cfg(feature = "clients")]
+mod kafka_consumer;
+#[cfg(feature = "clients")]
+mod notifier;
+#[cfg(feature = "clients")]
+mod observer;
+
+pub use bridge::{Bridge, BridgeBuilder, bridge_binary};
+pub use error::{Error, Result};
+pub use fault_proxy::{Direction, FaultProxy};
+pub use http::{Reply, get};
+pub use kafka::{Kafka, KafkaBuilder};
+pub use metrics_text::Metrics;
+pub use nats::{Nats, NatsBuilder};
+pub use ports::free_port;
+pub use postgres::{Postgres, PostgresBuilder};
+pub use process::Process;
+pub use scratch::Scratch;
+pub use tool::workspace_root;
+pub use wait::{eventually, eventually_some};
+
+#[cfg(feature = "clients")]
+pub use jetstream_reader::{JetStreamReader, StoredMessage};
+#[cfg(feature = "clients")]
+pub use kafka_consumer::{KafkaConsumer, KafkaRecord};
+#[cfg(feature = "clients")]
+pub use notifier::{Announcement, Notifier, Sent};
+#[cfg(feature = "clients")]
+pub use observer::{Observed, Observer};

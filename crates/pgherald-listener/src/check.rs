@@ -1,0 +1,106 @@
+//! What `pgherald check` says about the database of the `notify` sources.
+
+use std::time::Duration;
+
+use pgherald_core::Finding;
+use pgherald_postgres::{
+    CONNECT_TIMEOUT, PostgresError, PostgresSettings, ServerFacts, bounded, connect, query,
+};
+use sqlx::Row;
+
+use crate::session::LiveSession;
+
+/// Above this a queue that goes on filling makes every NOTIFYing commit fail before long.
+const USAGE_RATIO_MAX: f64 = 0.25;
+/// PostgreSQL's default is 1048576 pages of 8 KiB.
+const QUEUE_PAGES_MIN: i64 = 4_096;
+
+/// Connects as the hub would, takes no lock, and reports what it finds under `key` (`postgres`):
+/// connection, encryption, version, encoding, recovery, a pooler in between, the state of the
+/// notification queue.
+pub async fn check(settings: &PostgresSettings, key: &str) -> Vec<Finding> {
+    let subject = format!("{key}.url");
+    let mut findings = Vec::new();
+    findings.extend(encryption(settings, &subject));
+    match inspect(settings, &subject).await {
+        Ok(found) => findings.extend(found),
+        Err(fault) => findings.push(refused(&subject, fault)),
+    }
+    findings
+}
+
+fn refused(subject: &str, fault: PostgresError) -> Finding {
+    let fix = match fault.fix.as_str() {
+        "" => "start the server, or mend the host and port".to_owned(),
+        fix => fix.to_owned(),
+    };
+    Finding::error(subject, fault.text, fix)
+}
+
+fn encryption(settings: &PostgresSettings, subject: &str) -> Option<Finding> {
+    if settings.is_loopback() || settings.verifies_server() {
+        return None;
+    }
+    let text = if settings.may_be_plaintext() {
+        "the connection may be plaintext: password and payloads can be read on the way"
+    } else {
+        "the connection is encrypted, but the server's identity is not verified"
+    };
+    Some(Finding::warning(subject, text, "use sslmode=verify-full"))
+}
+
+async fn inspect(
+    settings: &PostgresSettings,
+    subject: &str,
+) -> Result<Vec<Finding>, PostgresError> {
+    let mut connection = connect(settings).await?;
+    let reading = ServerFacts::read(&mut connection);
+    let facts = bounded("read the server's settings", CONNECT_TIMEOUT, reading).await?;
+    facts.require_listen()?;
+    const QUEUE: &str = "SELECT pg_notification_queue_usage()::float8, \
+         coalesce(current_setting('max_notify_queue_pages', true), '1048576')::bigint";
+    let reading = query(&mut connection, QUEUE);
+    let rows = bounded("read the notification queue", CONNECT_TIMEOUT, reading).await?;
+    drop(connection);
+    let (usage, pages) = rows
+        .first()
+        .map_or((0.0, QUEUE_PAGES_MIN), |row| (row.get::<f64, _>(0), row.get::<i64, _>(1)));
+    let mut found = queue(subject, usage, pages);
+    let limit = Duration::from_secs(5);
+    let (session, _) = LiveSession::establish(settings, limit, None).await?;
+    session.wire.close().await;
+    let text = format!("PostgreSQL {} at {settings}, UTF8, LISTEN heard", facts.version_text);
+    found.insert(0, Finding::ok(subject, text));
+    Ok(found)
+}
+
+fn queue(subject: &str, usage: f64, pages: i64) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if usage > USAGE_RATIO_MAX {
+        findings.push(Finding::warning(
+            subject,
+            format!("the notification queue is {:.0} % full", usage * 100.0),
+            "find the session that listens and does not read (pg_stat_activity, oldest \
+             backend_xmin) and end it: with a full queue every NOTIFY fails",
+        ));
+    }
+    if pages < QUEUE_PAGES_MIN {
+        findings.push(Finding::warning(
+            subject,
+            format!("max_notify_queue_pages is {pages}: the notification queue fills soon"),
+            "raise max_notify_queue_pages to its default, 1048576",
+        ));
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_in_trouble_is_a_warning() {
+        assert!(queue("postgres.url", 0.0, 1_048_576).is_empty());
+        assert_eq!(queue("postgres.url", 0.5, 64).len(), 2);
+    }
+}

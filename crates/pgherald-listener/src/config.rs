@@ -1,0 +1,120 @@
+//! `[pipelines.<name>.source.notify]`: which channels, and what the key is.
+
+use std::{collections::HashSet, sync::Arc};
+
+use pgherald_core::{Problems, StringList};
+use serde::{Deserialize, Serialize};
+
+use crate::{KeyRule, beat::HEARTBEAT_CHANNEL};
+
+/// The longest channel name, in bytes: PostgreSQL cuts off the rest, and the name never matches.
+pub const CHANNEL_BYTES_MAX: usize = 63;
+
+/// The table `[pipelines.<name>.source.notify]` as it is written.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct NotifyConfig {
+    /// The channels to listen to, by name.
+    #[serde(default)]
+    pub channels: StringList,
+    /// `none` (default), `channel`, or `json:/pointer/into/payload`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// A `notify` source that can be run.
+#[derive(Clone, Debug)]
+pub struct NotifySettings {
+    /// The channels to listen to, in the order in which they were written.
+    pub channels: Arc<[Arc<str>]>,
+    /// What the key of a message is.
+    pub key: KeyRule,
+}
+
+impl NotifyConfig {
+    /// Checks the table and adds what is wrong to `problems`, under `key` (the table's dotted
+    /// name).
+    #[must_use]
+    pub fn resolve(&self, key: &str, problems: &mut Problems) -> Option<NotifySettings> {
+        let channels = self.resolve_channels(&format!("{key}.channels"), problems);
+        let rule = match KeyRule::parse(self.key.as_deref().unwrap_or("none")) {
+            Ok(rule) => Some(rule),
+            Err(text) => {
+                problems.add(format!("{key}.key"), text);
+                None
+            }
+        };
+        Some(NotifySettings { channels: channels?, key: rule? })
+    }
+
+    fn resolve_channels(&self, key: &str, problems: &mut Problems) -> Option<Arc<[Arc<str>]>> {
+        let names = &self.channels.0;
+        let mut wrong = Vec::new();
+        if names.is_empty() {
+            wrong.push("is missing or empty: name the channels to listen to".to_owned());
+        }
+        wrong.extend(names.iter().filter_map(|name| refusal(name)));
+        let mut seen = HashSet::new();
+        let doubled = names.iter().filter(|name| !seen.insert(name.as_str()));
+        wrong.extend(doubled.map(|name| format!("names {name:?} twice")));
+        if wrong.is_empty() {
+            return Some(names.iter().map(|name| Arc::from(name.as_str())).collect());
+        }
+        wrong.into_iter().for_each(|text| problems.add(key, text));
+        None
+    }
+}
+
+/// Why a channel of that name cannot be listened to.
+pub(crate) fn refusal(name: &str) -> Option<String> {
+    if name.is_empty() {
+        Some("holds an empty name".to_owned())
+    } else if name == "*" {
+        Some("\"*\" is for outbox and wal: LISTEN needs every channel by name".to_owned())
+    } else if name == HEARTBEAT_CHANNEL {
+        Some(format!("{name:?} is reserved for the heartbeat: choose another channel"))
+    } else if name.len() > CHANNEL_BYTES_MAX {
+        let bytes = name.len();
+        Some(format!("{name:?} has {bytes} bytes, and PostgreSQL takes {CHANNEL_BYTES_MAX}"))
+    } else if name.contains('\0') {
+        Some(format!("{name:?} holds a NUL, which PostgreSQL does not take"))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolve(json: &str) -> Result<NotifySettings, Vec<String>> {
+        let config: NotifyConfig = serde_json::from_str(json).unwrap();
+        let mut problems = Problems::default();
+        config
+            .resolve("s.notify", &mut problems)
+            .ok_or_else(|| problems.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn names_are_data() {
+        let long = "ü".repeat(31) + "x";
+        let json = serde_json::json!({ "channels": ["a b", "x\"y.z>*", long], "key": "channel" });
+        let settings = resolve(&json.to_string()).unwrap();
+        assert_eq!(settings.channels.len(), 3);
+        assert_eq!(settings.key, KeyRule::Channel);
+    }
+
+    #[test]
+    fn every_problem_is_reported_at_once() {
+        let long = "ü".repeat(32);
+        let json = serde_json::json!({
+            "channels": ["*", "pgherald", "a", "a", "", "n\0l", long], "key": "json:no"
+        });
+        let problems = resolve(&json.to_string()).unwrap_err();
+        assert_eq!(problems.len(), 7, "{problems:#?}");
+        assert!(problems.iter().any(|text| text.starts_with("s.notify.key: ")));
+        assert!(problems.iter().any(|text| text.contains("has 64 bytes")));
+        assert_eq!(resolve("{}").unwrap_err().len(), 1);
+        assert!(serde_json::from_str::<NotifyConfig>(r#"{"spool": {}}"#).is_err());
+    }
+}

@@ -1,0 +1,307 @@
+//! One LISTEN session at work: drains, beats, tries locks, opens flows.
+
+use std::{sync::Arc, time::SystemTime};
+
+use pgherald_core::{Gap, rfc3339};
+use pgherald_postgres::{LockKey, PostgresError, to_micros};
+use sqlx::postgres::PgNotification;
+use tokio::time::{Duration, Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Running;
+use crate::{
+    beat::{Beat, HEARTBEAT_CHANNEL},
+    session::{LiveSession, Loss},
+    slot::Carrier,
+};
+
+/// Notifications taken in one go, before timers and other tasks have their turn.
+const BURST_MESSAGES_MAX: usize = 512;
+/// How long the socket is emptied after the process was told to stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// A flow that has just opened tells standbys after this time how far it has settled.
+const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
+
+/// One session, for as long as it lasts.
+pub(super) struct Carry<'a> {
+    hub: &'a mut Running,
+    session: LiveSession,
+    /// Flows whose lock this session holds.
+    held: Vec<bool>,
+    /// Held flows with LISTEN in place: the next nonce's echo opens them.
+    ready: Vec<usize>,
+    nonce: Option<Nonce>,
+    next_beat: Instant,
+    next_try: Instant,
+    /// When standbys look again who holds their lock.
+    next_look: Instant,
+    refused: bool,
+}
+
+/// A nonce that has not come back yet.
+struct Nonce {
+    number: u64,
+    sent: SystemTime,
+    due: Instant,
+    opens: Vec<usize>,
+}
+
+impl<'a> Carry<'a> {
+    pub(super) fn new(hub: &'a mut Running, mut session: LiveSession, beats: Vec<Beat>) -> Self {
+        let now = session.clock.now();
+        beats.iter().for_each(|beat| hub.memory.heard(beat, now));
+        let held = vec![false; hub.slots.len()];
+        let at_once = Instant::now();
+        Self {
+            hub,
+            session,
+            held,
+            ready: Vec::new(),
+            nonce: None,
+            next_beat: at_once,
+            next_try: at_once,
+            next_look: at_once,
+            refused: false,
+        }
+    }
+
+    /// Returns the session, and why it is lost; `None`: the process is stopping.
+    pub(super) async fn run(mut self, stop: &CancellationToken) -> (LiveSession, Option<Loss>) {
+        let loss = loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break None,
+                () = sleep_until(self.next_due()) => if let Err(loss) = self.tick().await {
+                    break Some(loss);
+                },
+                heard = self.session.wire.next() => if let Err(loss) = self.burst(heard).await {
+                    break Some(loss);
+                },
+            }
+        };
+        self.drain();
+        (self.session, loss)
+    }
+
+    fn next_due(&self) -> Instant {
+        let beat = match &self.nonce {
+            Some(nonce) => nonce.due,
+            None if self.ready.is_empty() => self.next_beat,
+            None => Instant::now(),
+        };
+        if self.holds_all() { beat } else { beat.min(self.next_try) }
+    }
+
+    fn holds_all(&self) -> bool {
+        self.held.iter().all(|held| *held)
+    }
+
+    async fn tick(&mut self) -> Result<(), Loss> {
+        if self.nonce.as_ref().is_some_and(|nonce| Instant::now() >= nonce.due) {
+            self.hear_or_be_deaf().await?;
+        }
+        if !self.holds_all() && Instant::now() >= self.next_try {
+            self.next_try = Instant::now() + self.hub.options.lock_retry;
+            self.try_locks().await?;
+        }
+        if self.nonce.is_none() && (!self.ready.is_empty() || Instant::now() >= self.next_beat) {
+            self.beat().await?;
+        }
+        Ok(())
+    }
+
+    /// The echo is late. This process may have slept: what the socket holds counts.
+    async fn hear_or_be_deaf(&mut self) -> Result<(), Loss> {
+        let until = Instant::now() + self.hub.options.heartbeat;
+        while self.nonce.is_some() && Instant::now() < until {
+            let Some(heard) = self.session.wire.next_left() else { break };
+            self.burst(heard).await?;
+        }
+        match &self.nonce {
+            None => Ok(()),
+            Some(_) => Err(Loss::deaf("the LISTEN session no longer hears its own heartbeat")),
+        }
+    }
+
+    async fn try_locks(&mut self) -> Result<(), Loss> {
+        let wanted: Vec<usize> = (0..self.held.len()).filter(|place| !self.held[*place]).collect();
+        let keys: Vec<LockKey> = wanted.iter().map(|place| self.hub.slots[*place].lock).collect();
+        let answers = match self.session.try_locks(&keys).await? {
+            Ok(answers) => answers,
+            Err(refused) => {
+                self.warn_refused(&refused);
+                return Ok(());
+            }
+        };
+        let look = Instant::now() >= self.next_look;
+        if look {
+            self.next_look = Instant::now() + self.hub.options.heartbeat;
+        }
+        for (place, got) in wanted.into_iter().zip(answers) {
+            if got {
+                self.got_lock(place).await?;
+            } else if look || !self.hub.slots[place].is_standby() {
+                self.stand_by(place).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn got_lock(&mut self, place: usize) -> Result<(), Loss> {
+        let slot = Arc::clone(&self.hub.slots[place]);
+        self.held[place] = true;
+        slot.set_carrier(Carrier::Unknown);
+        match self.session.listen(&slot.channels).await? {
+            Ok(()) => self.ready.push(place),
+            // Without LISTEN the flow cannot open: begin anew with another session.
+            Err(refused) => return Err(refused.into()),
+        }
+        Ok(())
+    }
+
+    async fn stand_by(&mut self, place: usize) -> Result<(), Loss> {
+        let slot = Arc::clone(&self.hub.slots[place]);
+        let previous = self.hub.previous.as_ref();
+        let (holder, ours) = self.session.holder(slot.lock, previous).await?;
+        if ours {
+            return Ok(());
+        }
+        self.hub.memory.taken(place);
+        if slot.set_carrier(Carrier::Other(Arc::clone(&holder))) {
+            info!(flow = %slot.name, reason = %holder, "standby");
+        }
+        Ok(())
+    }
+
+    async fn beat(&mut self) -> Result<(), Loss> {
+        let flows: Vec<_> = (0..self.held.len())
+            .filter(|place| self.hub.router.is_open(*place))
+            .map(|place| &self.hub.slots[place])
+            .filter_map(|slot| Some((Arc::clone(&slot.name), to_micros(slot.settled_until()?))))
+            .collect();
+        let heartbeat = self.hub.options.heartbeat;
+        self.next_beat = Instant::now() + heartbeat;
+        match self.session.pulse(&flows).await? {
+            Ok(pulse) => {
+                self.refused = false;
+                self.hub.metrics.queue_usage.set(pulse.usage);
+                self.nonce = Some(Nonce {
+                    number: pulse.number,
+                    sent: pulse.sent,
+                    due: Instant::now() + heartbeat,
+                    opens: std::mem::take(&mut self.ready),
+                });
+            }
+            Err(refused) => self.warn_refused(&refused),
+        }
+        Ok(())
+    }
+
+    fn warn_refused(&mut self, refused: &PostgresError) {
+        if !std::mem::replace(&mut self.refused, true) {
+            warn!(reason = %refused, "the LISTEN session goes on, but the server refused");
+        }
+    }
+
+    /// Takes what is here, up to a limit, then lets others have their turn.
+    async fn burst(&mut self, first: Result<PgNotification, PostgresError>) -> Result<(), Loss> {
+        let at = self.session.clock.now();
+        let mut next = Some(first);
+        let mut taken = 0;
+        let mut opens = None;
+        while let Some(heard) = next {
+            opens = self.heard(&heard?, at);
+            taken += 1;
+            if opens.is_some() || taken == BURST_MESSAGES_MAX {
+                break;
+            }
+            next = self.session.wire.next_now();
+        }
+        self.hub.router.flush(&self.hub.slots);
+        if let Some(nonce) = opens {
+            self.open(nonce).await?;
+        } else if taken == BURST_MESSAGES_MAX {
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    /// One notification. Returns a nonce whose echo opens flows: nothing may be heard before they
+    /// are open.
+    fn heard(&mut self, heard: &PgNotification, at: SystemTime) -> Option<Nonce> {
+        let (channel, payload) = (heard.channel(), heard.payload());
+        if channel != HEARTBEAT_CHANNEL {
+            let id = self.session.next_id();
+            self.hub.router.heard(channel, payload, id, at);
+            return None;
+        }
+        let beat = Beat::parse(payload)?;
+        if beat.session != self.session.id {
+            self.hub.memory.heard(&beat, at);
+            return None;
+        }
+        let ours = i64::from(heard.process_id()) == i64::from(self.session.backend.pid);
+        let nonce = self.nonce.take_if(|nonce| ours && nonce.number == beat.number)?;
+        self.echoed(nonce.sent);
+        (!nonce.opens.is_empty()).then_some(nonce)
+    }
+
+    /// Whatever was committed before `sent` has been heard.
+    fn echoed(&mut self, sent: SystemTime) {
+        self.hub.failures = 0;
+        self.hub.router.flush(&self.hub.slots);
+        for place in 0..self.held.len() {
+            if self.hub.router.is_open(place) {
+                self.hub.slots[place].echo(sent);
+                self.hub.memory.covered(place, sent);
+            }
+        }
+    }
+
+    async fn open(&mut self, nonce: Nonce) -> Result<(), Loss> {
+        // What is announced during this statement waits in the connection, behind the gaps.
+        let to = self.session.read_clock().await?;
+        for place in nonce.opens {
+            let slot = Arc::clone(&self.hub.slots[place]);
+            let (reason, from) = self.hub.memory.open(place);
+            // The clock of a server that was promoted may be behind.
+            let from = from.map(|from| from.min(to));
+            let gap = Gap {
+                channels: Arc::clone(&slot.channels),
+                from,
+                to,
+                reason,
+                count: None,
+                rejected: None,
+            };
+            info!(
+                flow = %slot.name,
+                reason = reason.as_str(),
+                from = from.map_or_else(|| "unknown".to_owned(), |from| rfc3339(from).to_string()),
+                to = %rfc3339(to),
+                "the flow opens behind a gap"
+            );
+            let id = self.session.next_id().of_gap();
+            slot.open(self.session.id, id, gap, nonce.sent);
+            self.hub.memory.covered(place, nonce.sent);
+            self.hub.router.open(place);
+        }
+        self.next_beat = self.next_beat.min(Instant::now() + ANNOUNCE_AFTER);
+        Ok(())
+    }
+
+    /// The session is over, or the process is stopping: what has arrived is still delivered.
+    fn drain(&mut self) {
+        let until = Instant::now() + DRAIN_TIMEOUT;
+        while let Some(Ok(heard)) = self.session.wire.next_left() {
+            let at = self.session.clock.now();
+            // A flow that is not open stays closed: the next gap covers it.
+            let _ = self.heard(&heard, at);
+            if Instant::now() >= until {
+                break;
+            }
+        }
+        self.hub.router.flush(&self.hub.slots);
+    }
+}

@@ -1,0 +1,130 @@
+//! What the hub remembers from one LISTEN session to the next: where gaps begin.
+
+use std::{collections::HashMap, sync::Arc, time::SystemTime};
+
+use pgherald_core::GapReason;
+use pgherald_postgres::from_micros;
+
+use crate::{beat::Beat, slot::Slot};
+
+/// Where the next gap of each flow begins, and why.
+pub(crate) struct Memory {
+    places: HashMap<Arc<str>, usize>,
+    flows: Vec<Flow>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Flow {
+    /// Whatever was committed before this time was heard by this process, or lies in an older gap.
+    covered: Option<SystemTime>,
+    /// How the latest session of this process that carried the flow ended.
+    ended: Option<GapReason>,
+    /// Another session held the lock since then.
+    taken: bool,
+    /// How far another carrier had settled, by its latest heartbeat.
+    settled: Option<SystemTime>,
+}
+
+impl Memory {
+    pub(crate) fn new(slots: &[Arc<Slot>]) -> Self {
+        let places = slots.iter().enumerate().map(|(place, slot)| (Arc::clone(&slot.name), place));
+        Self { places: places.collect(), flows: vec![Flow::default(); slots.len()] }
+    }
+
+    /// Another session's heartbeat. Untrusted: flows of others are passed over, and nobody can
+    /// have settled what is later than `now`.
+    pub(crate) fn heard(&mut self, beat: &Beat, now: SystemTime) {
+        for (name, settled) in &beat.flows {
+            if let Some(place) = self.places.get(name.as_str()) {
+                self.flows[*place].settled = Some(from_micros(*settled).min(now));
+            }
+        }
+    }
+
+    /// A nonce that was sent at `at` came back while the flow was open.
+    pub(crate) fn covered(&mut self, flow: usize, at: SystemTime) {
+        self.flows[flow].covered = Some(at);
+    }
+
+    /// Another session holds the flow's lock.
+    pub(crate) fn taken(&mut self, flow: usize) {
+        self.flows[flow].taken = true;
+    }
+
+    /// The session that carried the flow ended, for that reason.
+    pub(crate) fn ended(&mut self, flow: usize, reason: GapReason) {
+        self.flows[flow].ended = Some(reason);
+    }
+
+    /// The flow opens now: why its gap is there and where it begins.
+    pub(crate) fn open(&mut self, flow: usize) -> (GapReason, Option<SystemTime>) {
+        let flow = &mut self.flows[flow];
+        let taken = std::mem::take(&mut flow.taken);
+        match (flow.covered, flow.ended) {
+            (Some(covered), Some(ended)) if !taken => (ended, Some(covered)),
+            _ => match flow.settled.max(flow.covered) {
+                Some(from) => (GapReason::Takeover, Some(from)),
+                None => (GapReason::Start, None),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn at(seconds: u64) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    fn memory() -> Memory {
+        Memory {
+            places: HashMap::from([(Arc::from("p/a"), 0), (Arc::from("p/b"), 1)]),
+            flows: vec![Flow::default(); 2],
+        }
+    }
+
+    fn beat(settled: u64) -> Beat {
+        let settled = i64::try_from(settled * 1_000_000).unwrap();
+        let flows = vec![("p/a".to_owned(), settled), ("p/foreign".to_owned(), 1)];
+        Beat { session: 1, number: 1, flows }
+    }
+
+    #[test]
+    fn the_first_session_knows_nothing() {
+        assert_eq!(memory().open(0), (GapReason::Start, None));
+    }
+
+    #[test]
+    fn a_lost_session_begins_at_its_last_echo() {
+        let mut memory = memory();
+        memory.open(0);
+        memory.covered(0, at(5));
+        memory.ended(0, GapReason::Deaf);
+        assert_eq!(memory.open(0), (GapReason::Deaf, Some(at(5))));
+        assert_eq!(memory.open(1), (GapReason::Start, None), "flows are told apart");
+    }
+
+    #[test]
+    fn a_takeover_begins_where_the_other_had_settled() {
+        let mut memory = memory();
+        memory.taken(0);
+        memory.heard(&beat(7), at(100));
+        assert_eq!(memory.open(0), (GapReason::Takeover, Some(at(7))));
+        // We carried it, somebody else did, and we do again.
+        memory.covered(0, at(20));
+        memory.ended(0, GapReason::Disconnect);
+        memory.taken(0);
+        assert_eq!(memory.open(0), (GapReason::Takeover, Some(at(20))));
+    }
+
+    #[test]
+    fn nobody_settles_the_future() {
+        let mut memory = memory();
+        memory.heard(&beat(1_000), at(100));
+        assert_eq!(memory.open(0), (GapReason::Takeover, Some(at(100))));
+    }
+}

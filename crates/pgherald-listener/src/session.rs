@@ -1,0 +1,275 @@
+//! One LISTEN session that has proven to receive, and the statements it runs.
+
+use std::{sync::Arc, time::Duration};
+
+use pgherald_core::{GapReason, MessageId};
+use pgherald_postgres::{
+    Backend, LockKey, NOW_MICROS, PostgresError, PostgresSettings, ServerFacts, bounded, connect,
+    end_backend, from_micros, holder, literal, query, try_locks,
+};
+use sqlx::{PgConnection, Row, postgres::PgRow};
+use tokio::time::{Instant, timeout};
+
+use crate::{
+    beat::{Beat, HEARTBEAT_CHANNEL, payloads},
+    clock::DatabaseClock,
+    error::pooler,
+    wire::Wire,
+};
+
+/// A LISTEN session is over: what happened, and what the gap is called.
+#[derive(Clone, Debug)]
+pub(crate) struct Loss {
+    pub(crate) fault: PostgresError,
+    pub(crate) reason: GapReason,
+}
+
+impl From<PostgresError> for Loss {
+    fn from(fault: PostgresError) -> Self {
+        Self { fault, reason: GapReason::Disconnect }
+    }
+}
+
+impl Loss {
+    /// The session does not answer.
+    pub(crate) fn deaf(text: impl Into<String>) -> Self {
+        Self { fault: PostgresError::transient(text), reason: GapReason::Deaf }
+    }
+}
+
+/// What a heartbeat read.
+pub(crate) struct Pulse {
+    /// The server's clock just before the nonce was sent.
+    pub(crate) sent: std::time::SystemTime,
+    /// How full the notification queue is.
+    pub(crate) usage: f64,
+    /// The number of the nonce to wait for.
+    pub(crate) number: u64,
+}
+
+/// A session that listens to the heartbeat's channel and heard a nonce from another connection
+/// while it ran no statement: no pooler stands in between.
+pub(crate) struct LiveSession {
+    pub(crate) wire: Wire,
+    /// Random; the first part of every id.
+    pub(crate) id: u64,
+    pub(crate) backend: Backend,
+    pub(crate) version: String,
+    pub(crate) clock: DatabaseClock,
+    limit: Duration,
+    /// Messages and gaps are numbered alike, so that no gap takes the number of another.
+    entries: u64,
+    nonces: u64,
+}
+
+impl LiveSession {
+    /// Connects and proves the session; every step has the deadline `limit`. First ends our own
+    /// `former` server process, which may still hold locks.
+    pub(crate) async fn establish(
+        settings: &PostgresSettings,
+        limit: Duration,
+        former: Option<&Backend>,
+    ) -> Result<(Self, Vec<Beat>), PostgresError> {
+        let mut second = connect(settings).await?;
+        let reading = ServerFacts::read(&mut second);
+        bounded("read the server's settings", limit, reading).await?.require_listen()?;
+        if let Some(former) = former {
+            let ending = end_backend(&mut second, former);
+            bounded("end the former session", limit, ending).await?;
+        }
+        let mut session = Self::begin(settings, limit).await?;
+        let beats = session.prove(&mut second).await?;
+        Ok((session, beats))
+    }
+
+    async fn begin(settings: &PostgresSettings, limit: Duration) -> Result<Self, PostgresError> {
+        let mut wire = Wire::connect(settings).await?;
+        let doing = "begin the LISTEN session";
+        let starting = async {
+            let facts = ServerFacts::read(wire.connection().await?).await?;
+            wire.query(&session_settings(facts.version, limit)).await?;
+            wire.listen([&Arc::from(HEARTBEAT_CHANNEL)]).await?;
+            let asked = Instant::now();
+            let now = read_now(wire.connection().await?).await?;
+            Ok((facts, DatabaseClock::new(now, asked, Instant::now())))
+        };
+        let (facts, clock) = bounded(doing, limit, starting).await?;
+        Ok(Self {
+            wire,
+            id: rand::random(),
+            backend: facts.backend,
+            version: facts.version_text,
+            clock,
+            limit,
+            entries: 0,
+            nonces: 0,
+        })
+    }
+
+    /// A nonce from the second connection must arrive while this session runs no statement.
+    /// Returns the heartbeats of others that were heard meanwhile.
+    async fn prove(&mut self, second: &mut PgConnection) -> Result<Vec<Beat>, PostgresError> {
+        let number = self.take_numbers(1);
+        let nonce = pulse_statement(&payloads(self.id, number, &[]));
+        let sending = query(second, &nonce);
+        bounded("announce on the heartbeat channel", self.limit, sending).await?;
+        let mut beats = Vec::new();
+        let id = self.id;
+        let hearing = async {
+            loop {
+                let heard = self.wire.next().await?;
+                match Beat::parse(heard.payload()) {
+                    Some(beat) if beat.session == id && beat.number == number => return Ok(()),
+                    Some(beat) => beats.push(beat),
+                    None => {}
+                }
+            }
+        };
+        timeout(self.limit, hearing).await.unwrap_or_else(|_| Err(pooler()))?;
+        Ok(beats)
+    }
+
+    /// The id of the next message or gap: `<session>-<n>`.
+    pub(crate) fn next_id(&mut self) -> MessageId {
+        let n = self.entries;
+        self.entries += 1;
+        MessageId::new(format_args!("{:016x}-{n}", self.id))
+    }
+
+    fn take_numbers(&mut self, count: u64) -> u64 {
+        self.nonces += count;
+        self.nonces - count
+    }
+
+    /// Sends a heartbeat. `Ok(Err)`: the server refused and the session goes on.
+    pub(crate) async fn pulse(
+        &mut self,
+        flows: &[(Arc<str>, i64)],
+    ) -> Result<Result<Pulse, PostgresError>, Loss> {
+        let payloads = payloads(self.id, self.nonces, flows);
+        let first = self.take_numbers(payloads.len() as u64);
+        let number = first + payloads.len() as u64 - 1;
+        let asked = Instant::now();
+        let answer = self.statement("send a heartbeat", &pulse_statement(&payloads)).await?;
+        let row = match answer.map(|rows| rows.into_iter().next()) {
+            Ok(Some(row)) => row,
+            Ok(None) => return Err(Loss::deaf("the heartbeat's statement returned nothing")),
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let read = |error: sqlx::Error| PostgresError::of("read the heartbeat's answer", &error);
+        let sent = from_micros(row.try_get(0).map_err(read)?);
+        let usage = row.try_get(1).map_err(read)?;
+        self.clock.set(sent, asked, Instant::now());
+        Ok(Ok(Pulse { sent, usage, number }))
+    }
+
+    /// The server's clock.
+    pub(crate) async fn read_clock(&mut self) -> Result<std::time::SystemTime, Loss> {
+        let asked = Instant::now();
+        let connection = self.wire.connection().await;
+        let reading = async { read_now(connection?).await };
+        match timeout(self.limit, reading).await {
+            Ok(Ok(now)) => {
+                self.clock.set(now, asked, Instant::now());
+                Ok(now)
+            }
+            Ok(Err(error)) => Err(PostgresError::of("read the server's clock", &error).into()),
+            Err(_) => Err(silent("read the server's clock", self.limit)),
+        }
+    }
+
+    /// Tries these locks once. `Ok(Err)`: the server refused and the session goes on.
+    pub(crate) async fn try_locks(
+        &mut self,
+        keys: &[LockKey],
+    ) -> Result<Result<Vec<bool>, PostgresError>, Loss> {
+        let limit = self.limit;
+        let trying = async { try_locks(self.wire.connection().await?, keys).await };
+        sort_out("try the flows' locks", limit, timeout(limit, trying).await)
+    }
+
+    /// Who holds that lock, in words, and whether it is that former process of ours.
+    pub(crate) async fn holder(
+        &mut self,
+        key: LockKey,
+        former: Option<&Backend>,
+    ) -> Result<(Arc<str>, bool), Loss> {
+        let limit = self.limit;
+        let asking = async { holder(self.wire.connection().await?, key).await };
+        let found = sort_out("find the lock's holder", limit, timeout(limit, asking).await)?;
+        Ok(match found {
+            Ok(Some(holder)) => {
+                let ours = former.is_some_and(|former| former.pid == holder.pid);
+                (format!("the flow's lock is held by {holder}").into(), ours)
+            }
+            Ok(None) | Err(_) => ("the flow's lock was held a moment ago".into(), false),
+        })
+    }
+
+    /// Listens to these channels.
+    pub(crate) async fn listen(
+        &mut self,
+        channels: &[Arc<str>],
+    ) -> Result<Result<(), PostgresError>, Loss> {
+        let listening = timeout(self.limit, self.wire.listen(channels)).await;
+        sort_out("listen to the channels", self.limit, listening)
+    }
+
+    async fn statement(
+        &mut self,
+        doing: &str,
+        sql: &str,
+    ) -> Result<Result<Vec<PgRow>, PostgresError>, Loss> {
+        let running = timeout(self.limit, self.wire.query(sql)).await;
+        sort_out(doing, self.limit, running)
+    }
+}
+
+/// A statement's answer: the server's refusal does not end the session, anything else does.
+fn sort_out<T>(
+    doing: &str,
+    limit: Duration,
+    answer: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
+) -> Result<Result<T, PostgresError>, Loss> {
+    match answer {
+        Ok(Ok(value)) => Ok(Ok(value)),
+        Ok(Err(error @ sqlx::Error::Database(_))) => Ok(Err(PostgresError::of(doing, &error))),
+        Ok(Err(error)) => Err(PostgresError::of(doing, &error).into()),
+        Err(_) => Err(silent(doing, limit)),
+    }
+}
+
+fn silent(doing: &str, limit: Duration) -> Loss {
+    Loss::deaf(format!("cannot {doing}: no answer within {} s", limit.as_secs_f32()))
+}
+
+async fn read_now(connection: &mut PgConnection) -> Result<std::time::SystemTime, sqlx::Error> {
+    let rows = query(connection, &format!("SELECT {NOW_MICROS}")).await?;
+    Ok(from_micros(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?))
+}
+
+/// Reads the clock, then the queue's usage (which also frees a queue that was full), then
+/// announces: in that order.
+fn pulse_statement(payloads: &[String]) -> String {
+    let mut sql = format!("SELECT {NOW_MICROS}, pg_notification_queue_usage()::float8");
+    for payload in payloads {
+        sql += &format!(", pg_notify({}, {})", literal(HEARTBEAT_CHANNEL), literal(payload));
+    }
+    sql
+}
+
+/// A session that the network or a stopped process cut off must end by itself, since it holds
+/// locks: after three heartbeats without a statement, or two without the peer taking data.
+fn session_settings(version: i32, heartbeat: Duration) -> String {
+    let ms = heartbeat.as_millis();
+    let seconds = heartbeat.as_secs().max(1);
+    let mut sql = format!(
+        "SET tcp_user_timeout = {}; SET tcp_keepalives_idle = {seconds}; \
+         SET tcp_keepalives_interval = {seconds}; SET tcp_keepalives_count = 2;",
+        ms * 2
+    );
+    if version >= 140_000 {
+        sql += &format!("SET idle_session_timeout = {};", ms * 3);
+    }
+    sql
+}

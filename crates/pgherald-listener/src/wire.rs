@@ -1,0 +1,107 @@
+//! One dedicated connection that can run statements and receive, and loses nothing in between.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use futures_util::FutureExt;
+use pgherald_postgres::{
+    CONNECT_TIMEOUT, PostgresError, PostgresSettings, bounded, identifier, query,
+};
+use sqlx::{
+    Acquire, PgPool,
+    postgres::{PgListener, PgNotification, PgPoolOptions, PgRow},
+};
+use tokio::time::timeout;
+
+/// How long a graceful end may take.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A connection that has ended is never used again: the first error or end is the last word.
+pub(crate) struct Wire {
+    listener: PgListener,
+    pool: PgPool,
+    /// sqlx would connect again, silently.
+    ended: bool,
+}
+
+impl Wire {
+    /// Connects. Connect once by hand before: this pool would only say that time ran out.
+    pub(crate) async fn connect(settings: &PostgresSettings) -> Result<Self, PostgresError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(1)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .acquire_timeout(CONNECT_TIMEOUT)
+            .test_before_acquire(false)
+            .connect_lazy_with(settings.options().clone());
+        let doing = format!("connect to {settings}");
+        let connecting = PgListener::connect_with(&pool);
+        let mut listener = bounded(&doing, CONNECT_TIMEOUT, connecting).await?;
+        listener.eager_reconnect(false);
+        listener.ignore_pool_close_event(true);
+        Ok(Self { listener, pool, ended: false })
+    }
+
+    /// Runs statements. What is announced meanwhile is kept and comes with the next receive.
+    ///
+    /// # Cancellation
+    /// The statement may or may not have run; the connection remains usable, and nothing that was
+    /// announced is lost.
+    pub(crate) async fn query(&mut self, sql: &str) -> Result<Vec<PgRow>, sqlx::Error> {
+        query(self.connection().await?, sql).await
+    }
+
+    /// The connection itself, for helpers that run statements.
+    pub(crate) async fn connection(&mut self) -> Result<&mut sqlx::PgConnection, sqlx::Error> {
+        if self.ended {
+            return Err(sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()));
+        }
+        (&mut self.listener).acquire().await
+    }
+
+    /// Begins to listen to these channels, in one committed statement.
+    pub(crate) async fn listen<'a>(
+        &mut self,
+        channels: impl IntoIterator<Item = &'a Arc<str>>,
+    ) -> Result<(), sqlx::Error> {
+        let sql: String = channels
+            .into_iter()
+            .map(|channel| format!("LISTEN {};", identifier(channel)))
+            .collect();
+        if sql.is_empty() { Ok(()) } else { self.query(&sql).await.map(drop) }
+    }
+
+    /// The next notification. Cancel safe: nothing is lost.
+    pub(crate) async fn next(&mut self) -> Result<PgNotification, PostgresError> {
+        const ENDED: &str = "the server closed the LISTEN session";
+        if self.ended {
+            return Err(PostgresError::transient(ENDED));
+        }
+        let received = self.listener.try_recv().await;
+        self.ended = !matches!(received, Ok(Some(_)));
+        match received {
+            Ok(Some(notification)) => Ok(notification),
+            Ok(None) => Err(PostgresError::transient(ENDED)),
+            Err(error) => Err(PostgresError::of("receive on the LISTEN session", &error)),
+        }
+    }
+
+    /// The next notification that is here already. (`next_buffered` of sqlx only knows what came
+    /// during a statement.)
+    pub(crate) fn next_now(&mut self) -> Option<Result<PgNotification, PostgresError>> {
+        self.next().now_or_never()
+    }
+
+    /// The same, also when the task has used up its turn.
+    pub(crate) fn next_left(&mut self) -> Option<Result<PgNotification, PostgresError>> {
+        tokio::task::unconstrained(self.next()).now_or_never()
+    }
+
+    /// Ends the session, so that its locks are free at once; gives up after a second.
+    pub(crate) fn close(self) -> impl Future<Output = ()> {
+        let Self { listener, pool, .. } = self;
+        drop(listener);
+        async move {
+            let _ = timeout(CLOSE_TIMEOUT, pool.close()).await;
+        }
+    }
+}

@@ -1,0 +1,10 @@
+//! The listener on a real PostgreSQL server, with real faults.
+
+mod faults;
+mod listener;
+mod names;
+mod overflow;
+mod pooler;
+mod rig;
+mod sharing;
+mod stopping;

@@ -1,0 +1,125 @@
+//! What went wrong at the database, and whether an operator has to do something about it.
+
+use sqlx::error::DatabaseError;
+
+/// Whether waiting can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// It may work the next time.
+    Transient,
+    /// It works when an operator has done something.
+    Blocked,
+}
+
+/// A failure at the database, in words for an operator; never holds a password.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}{}{fix}", if fix.is_empty() { "" } else { "; " })]
+pub struct PostgresError {
+    /// Whether waiting can help.
+    pub class: Class,
+    /// What happened.
+    pub text: String,
+    /// What to do about it; may be empty.
+    pub fix: String,
+}
+
+impl PostgresError {
+    /// It may work the next time.
+    #[must_use]
+    pub fn transient(text: impl Into<String>) -> Self {
+        Self { class: Class::Transient, text: text.into(), fix: String::new() }
+    }
+
+    /// It works when an operator has done what `fix` says.
+    #[must_use]
+    pub fn blocked(text: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self { class: Class::Blocked, text: text.into(), fix: fix.into() }
+    }
+
+    /// Classifies what sqlx reported while we were `doing` something ("connect to db:5432").
+    #[must_use]
+    pub fn of(doing: &str, error: &sqlx::Error) -> Self {
+        let (class, fix) = classify(error);
+        Self { class, text: format!("cannot {doing}: {}", describe(error)), fix: fix.into() }
+    }
+}
+
+fn describe(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(database) => format!("{} (SQLSTATE {})", database.message(), state(database)),
+        None => match error {
+            sqlx::Error::Io(io) => io.to_string(),
+            sqlx::Error::Tls(tls) => format!("TLS failed: {tls}"),
+            other => other.to_string(),
+        },
+    }
+}
+
+fn state(error: &dyn DatabaseError) -> String {
+    error.code().unwrap_or_default().into_owned()
+}
+
+/// The class of an error and what to do about it; the wildcard arms are the safe class.
+fn classify(error: &sqlx::Error) -> (Class, &'static str) {
+    match error {
+        sqlx::Error::Database(database) => classify_state(&state(&**database)),
+        sqlx::Error::Tls(_) => (
+            Class::Blocked,
+            "check sslmode and sslrootcert of postgres.url against the server's certificate",
+        ),
+        sqlx::Error::Configuration(_) => (Class::Blocked, "mend postgres.url"),
+        _ => (Class::Transient, ""),
+    }
+}
+
+fn classify_state(state: &str) -> (Class, &'static str) {
+    const POOLER: &str = "a pooler in transaction mode? let postgres.url name the server itself";
+    match state {
+        "28P01" => (Class::Blocked, "check the password in postgres.url or postgres.url_file"),
+        "28000" => (Class::Blocked, "check the role in postgres.url and the server's pg_hba.conf"),
+        "3D000" => (Class::Blocked, "check the database in postgres.url"),
+        "42501" => (Class::Blocked, "grant the role of postgres.url what the message names"),
+        "08P01" => (Class::Blocked, POOLER),
+        "26000" | "42P05" => (Class::Blocked, POOLER),
+        "25006" => (Class::Blocked, "let postgres.url name the primary"),
+        "54000" => (
+            Class::Transient,
+            "if the notification queue is full, find the session that listens and does not read",
+        ),
+        "0A000" | "42704" => (Class::Blocked, "PostgreSQL 13 or newer is needed"),
+        _ => (Class::Transient, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_has_its_class() {
+        let blocked = [
+            "28P01", "28000", "3D000", "42501", "08P01", "26000", "42P05", "25006", "0A000",
+            "42704",
+        ];
+        for state in blocked {
+            let (class, advice) = classify_state(state);
+            assert_eq!(class, Class::Blocked, "{state}");
+            assert!(!advice.is_empty(), "{state}");
+        }
+        for state in
+            ["54000", "57P01", "57P02", "57P03", "57P05", "53300", "08006", "40001", "XX000", ""]
+        {
+            assert_eq!(classify_state(state).0, Class::Transient, "{state}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_databases_word() {
+        let refused = sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into());
+        let error = PostgresError::of("connect to db:5432", &refused);
+        assert_eq!(error.class, Class::Transient);
+        assert_eq!(error.to_string(), "cannot connect to db:5432: connection refused");
+        let tls = PostgresError::of("connect", &sqlx::Error::Tls("bad certificate".into()));
+        assert_eq!(tls.class, Class::Blocked);
+    }
+}

@@ -1,0 +1,176 @@
+//! From a message to records in librdkafka's queue.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use pgherald_core::{Binding, Body, BoxError, FlowContext, Gap, Message, Wrapper};
+use rdkafka::{
+    message::{Header, OwnedHeaders},
+    types::RDKafkaErrorCode as Code,
+};
+
+use crate::{
+    cluster,
+    delivery::opaque,
+    error::{Fault, Refusal},
+    outcome::Stop,
+    producer::{NotSent, Producer, Record},
+    settings::KafkaSettings,
+    topic::Topics,
+};
+
+/// How many looked-up topics are remembered.
+const KNOWN_MAX: usize = 10_000;
+
+/// How long a full queue is left alone. It holds more than the flow's budget, so this is rare.
+const FULL_WAIT: Duration = Duration::from_millis(2);
+
+/// Headers of the default envelope, so that they are allocated once.
+const HEADERS: usize = 9;
+
+/// Makes records of messages and puts them into a producer's queue.
+pub(crate) struct Dispatch {
+    settings: Arc<KafkaSettings>,
+    topics: Topics,
+    wrapper: Wrapper,
+    /// Topics that were found, where data names them.
+    known: HashSet<Arc<str>>,
+    last: Option<Arc<str>>,
+}
+
+/// One message of a batch, on its way.
+#[derive(Clone, Copy)]
+pub(crate) struct Item<'a> {
+    pub(crate) message: &'a Message,
+    /// The number of its batch.
+    pub(crate) number: u32,
+    /// Its place there.
+    pub(crate) place: u32,
+}
+
+impl Dispatch {
+    pub(crate) fn new(settings: Arc<KafkaSettings>, context: &FlowContext) -> Self {
+        let source = context.event_source();
+        let wrapper = Wrapper::new(context.envelope, Binding::Kafka, &source);
+        let topics = Topics::new(settings.topic.clone());
+        let last = settings.configured_topics().first().map(|topic| Arc::from(*topic));
+        Self { settings, topics, wrapper, known: HashSet::new(), last }
+    }
+
+    /// A topic that is known to be there.
+    pub(crate) fn a_topic(&self) -> Option<&Arc<str>> {
+        self.last.as_ref()
+    }
+
+    /// Puts a message behind all earlier ones; counts its records in `sent`.
+    pub(crate) async fn send(
+        &mut self,
+        producer: &Producer,
+        item: Item<'_>,
+        sent: &mut u32,
+    ) -> Result<(), Stop> {
+        if let Body::Gap(gap) = &item.message.body {
+            return self.send_gap(producer, item, gap, sent).await;
+        }
+        let topic = self.topics.of(item.message).map_err(Stop::Rejected)?;
+        if self.settings.topic.is_dynamic() {
+            self.find(producer, &topic).await?;
+        }
+        self.put(producer, item, &topic).await?;
+        *sent += 1;
+        Ok(())
+    }
+
+    /// Every topic that is there gets the gap; one that is missing rejects it.
+    async fn send_gap(
+        &mut self,
+        producer: &Producer,
+        item: Item<'_>,
+        gap: &Gap,
+        sent: &mut u32,
+    ) -> Result<(), Stop> {
+        let mut rejected = None;
+        for topic in self.gap_topics(gap) {
+            let put = match self.find(producer, &topic).await {
+                Ok(()) => self.put(producer, item, &topic).await,
+                Err(stop) => Err(stop),
+            };
+            match put {
+                Ok(()) => *sent += 1,
+                Err(Stop::Rejected(reason)) => rejected = Some(reason),
+                Err(stop @ Stop::Fault(_)) => return Err(stop),
+            }
+        }
+        rejected.map_or(Ok(()), |reason| Err(Stop::Rejected(reason)))
+    }
+
+    fn gap_topics(&self, gap: &Gap) -> Vec<Arc<str>> {
+        match &self.settings.gap_topic {
+            Some(topic) => vec![topic.as_str().into()],
+            None => self.settings.topic.of_gap(gap).into_iter().map(Arc::from).collect(),
+        }
+    }
+
+    /// Makes sure that a topic that data names is there. What was sent before keeps its place:
+    /// it waits in the producer's queue, in order.
+    async fn find(&mut self, producer: &Producer, topic: &Arc<str>) -> Result<(), Stop> {
+        if !self.settings.topic.is_dynamic() || self.known.contains(topic) {
+            return Ok(());
+        }
+        let mut found = cluster::look_up(producer, topic).await;
+        if let (Err(Fault::MissingTopic(_)), Some(shape)) = (&found, self.settings.create) {
+            found = cluster::create(producer, &self.settings, shape, topic).await;
+        }
+        if let Err(fault) = found {
+            let configured = self.settings.configured_topics().contains(&&**topic);
+            let rejected = fault.is_of_topic() && !configured;
+            return Err(if rejected { Stop::Rejected(fault.into()) } else { Stop::Fault(fault) });
+        }
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        self.known.insert(topic.clone());
+        self.last = Some(topic.clone());
+        Ok(())
+    }
+
+    async fn put(
+        &mut self,
+        producer: &Producer,
+        item: Item<'_>,
+        topic: &Arc<str>,
+    ) -> Result<(), Stop> {
+        let message = item.message;
+        let mut headers = self.headers(message).map_err(Stop::Rejected)?;
+        let payload = self.wrapper.body(message).map_err(Stop::Rejected)?;
+        let key = message.key.as_deref().filter(|_| message.gap().is_none());
+        let opaque = opaque(item.number, item.place);
+        let record = Record { topic, key, payload: payload.as_deref(), opaque };
+        loop {
+            match producer.send(&record, headers) {
+                Ok(()) => return Ok(()),
+                Err(NotSent { code: Code::QueueFull, headers: back }) => headers = back,
+                Err(NotSent { code, .. }) => return Err(self.not_sent(code, topic)),
+            }
+            if let Some(fault) = producer.link().ended() {
+                return Err(Stop::Fault(fault));
+            }
+            tokio::time::sleep(FULL_WAIT).await;
+        }
+    }
+
+    fn headers(&self, message: &Message) -> Result<OwnedHeaders, BoxError> {
+        // Adding a header takes the list and gives it back.
+        let mut headers = Some(OwnedHeaders::new_with_capacity(HEADERS));
+        self.wrapper.headers(message, &mut |key, value| {
+            headers = headers.take().map(|list| list.insert(Header { key, value: Some(value) }));
+        })?;
+        Ok(headers.unwrap_or_default())
+    }
+
+    fn not_sent(&mut self, code: Code, topic: &str) -> Stop {
+        match code {
+            Code::MessageSizeTooLarge => Stop::Rejected(Refusal::TooLarge.into()),
+            _ => Stop::Fault(Fault::of_delivery(code, topic, self.settings.topic.is_dynamic())),
+        }
+    }
+}

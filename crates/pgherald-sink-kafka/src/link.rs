@@ -1,0 +1,213 @@
+//! What librdkafka's callbacks say, shared with the writer.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use rdkafka::{
+    Message as _,
+    client::ClientContext,
+    config::RDKafkaLogLevel,
+    error::KafkaError,
+    producer::{DeliveryResult, ProducerContext},
+    types::RDKafkaErrorCode as Code,
+};
+use tokio::sync::Notify;
+
+use crate::{
+    delivery::{Deliveries, Reports},
+    error::{Class, Fault},
+    memory::Memory,
+};
+
+/// One producer's news: reports, errors, and whether it can go on.
+#[derive(Default)]
+pub(crate) struct Link {
+    deliveries: Mutex<Deliveries>,
+    news: Mutex<News>,
+    /// Woken by trouble, by an end, and by a delivery while the writer thinks it is disconnected.
+    changed: Notify,
+    delivered: AtomicU64,
+    ended: AtomicBool,
+    disconnected: AtomicBool,
+}
+
+#[derive(Default)]
+struct News {
+    /// The session is over.
+    ended: Option<Fault>,
+    /// A connection failed since the writer last looked.
+    trouble: bool,
+    /// What the last failed connection said.
+    last: Option<Arc<str>>,
+    /// The brokers refuse us, and what they said.
+    refused: Option<Arc<str>>,
+}
+
+impl Link {
+    /// Counts the reports of a new batch.
+    pub(crate) fn begin(&self) -> (u32, Reports) {
+        lock(&self.deliveries).begin()
+    }
+
+    /// Nothing more is sent of that batch.
+    pub(crate) fn seal(&self, number: u32, sent: u32) {
+        lock(&self.deliveries).seal(number, sent);
+    }
+
+    /// Whether every report has come.
+    pub(crate) fn is_idle(&self) -> bool {
+        lock(&self.deliveries).is_empty()
+    }
+
+    /// How many records were delivered so far.
+    pub(crate) fn delivered(&self) -> u64 {
+        self.delivered.load(Ordering::Relaxed)
+    }
+
+    /// Waits until something happens; a change that nobody waited for is not lost.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// The session is over, unless it already was.
+    pub(crate) fn end(&self, fault: Fault) {
+        lock(&self.news).ended.get_or_insert(fault);
+        self.ended.store(true, Ordering::Release);
+        self.changed.notify_one();
+    }
+
+    /// Whether the session is over.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    /// Why the session is over, if it is.
+    pub(crate) fn ended(&self) -> Option<Fault> {
+        if self.is_ended() { lock(&self.news).ended.clone() } else { None }
+    }
+
+    /// Whether a connection failed since the last call.
+    pub(crate) fn take_trouble(&self) -> bool {
+        std::mem::take(&mut lock(&self.news).trouble)
+    }
+
+    /// Why nothing answers: refused, or not reachable.
+    pub(crate) fn unreachable(&self, otherwise: &str) -> Fault {
+        let news = lock(&self.news);
+        match (&news.refused, &news.last) {
+            (Some(reason), _) => Fault::Refused(reason.clone()),
+            (None, Some(reason)) => Fault::Unreachable(reason.clone()),
+            (None, None) => Fault::Unreachable(otherwise.into()),
+        }
+    }
+
+    /// Whether the brokers refuse us.
+    pub(crate) fn is_refused(&self) -> bool {
+        lock(&self.news).refused.is_some()
+    }
+
+    /// The writer thinks it has no connection: the next delivery wakes it.
+    pub(crate) fn set_disconnected(&self, disconnected: bool) {
+        self.disconnected.store(disconnected, Ordering::Relaxed);
+        if !disconnected {
+            let mut news = lock(&self.news);
+            news.refused = None;
+            news.last = None;
+        }
+    }
+
+    fn trouble(&self, code: Code, reason: &str) {
+        let mut news = lock(&self.news);
+        news.trouble = true;
+        let reason: Arc<str> = reason.into();
+        if matches!(code, Code::Authentication | Code::SSL) {
+            news.refused = Some(reason.clone());
+        }
+        // "1/1 brokers are down" says less than what came before it.
+        if news.last.is_none() || code != Code::AllBrokersDown {
+            news.last = Some(reason);
+        }
+        drop(news);
+        self.changed.notify_one();
+    }
+
+    fn count_delivered(&self) {
+        self.delivered.fetch_add(1, Ordering::Relaxed);
+        if self.disconnected.load(Ordering::Relaxed) {
+            self.changed.notify_one();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// librdkafka's callbacks of one producer.
+pub(crate) struct Context {
+    pub(crate) link: Arc<Link>,
+    pub(crate) memory: Arc<Memory>,
+    /// Data names the topic.
+    pub(crate) dynamic: bool,
+    /// One message at a time: a failed delivery is its own and ends nothing.
+    pub(crate) singly: bool,
+}
+
+impl Context {
+    fn failed(&self, code: Code, topic: &str) {
+        let denied = self.dynamic && code == Code::TopicAuthorizationFailed;
+        if self.singly || matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
+            return;
+        }
+        if denied || Class::of(code) == Class::Rejected {
+            self.memory.isolate();
+        }
+        self.link.end(Fault::of_delivery(code, topic, self.dynamic));
+    }
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
+        log(level, facility, text);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        match error.rdkafka_error_code() {
+            Some(Code::Fatal) => self.link.end(Fault::Fatal(reason.into())),
+            code => self.link.trouble(code.unwrap_or(Code::Fail), reason),
+        }
+    }
+
+    fn stats_raw(&self, _: &[u8]) {}
+}
+
+/// Core logs what becomes of a flow; librdkafka's own lines are for whoever looks closer.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::warn!(target: "librdkafka", facility, "{text}");
+        }
+        _ => tracing::debug!(target: "librdkafka", facility, "{text}"),
+    }
+}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
+        let result = match result {
+            Ok(_) => {
+                self.link.count_delivered();
+                Ok(())
+            }
+            Err((error, record)) => {
+                let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+                self.failed(code, record.topic());
+                Err(code)
+            }
+        };
+        lock(&self.link.deliveries).report(opaque, result);
+    }
+}

@@ -1,0 +1,150 @@
+//! Whether the cluster answers.
+
+use std::{sync::Arc, time::Duration};
+
+use pgherald_core::Event;
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep_until},
+};
+
+use crate::{
+    cluster,
+    error::{Class, Fault},
+    producer::Producer,
+};
+
+/// How long the cluster may leave a question open in quiet times.
+const ANSWER_WAIT: Duration = Duration::from_secs(3);
+/// How long it may do so after a connection failed.
+const TROUBLED_WAIT: Duration = Duration::from_secs(1);
+/// How long nothing is asked after the last sign of life.
+const QUIET: Duration = Duration::from_secs(5);
+/// How often a cluster that does not answer is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+/// How soon after a question a failed connection may lead to the next one.
+const SOON: Duration = Duration::from_millis(250);
+
+/// Asks the cluster after trouble and in quiet times. librdkafka mends connections by itself; this
+/// only tells how it stands.
+pub(crate) struct Pulse {
+    connected: bool,
+    delivered: u64,
+    /// When the cluster was last heard or asked.
+    heard: Instant,
+    asking: Option<JoinHandle<Answer>>,
+    /// The configuration names the topic that is asked for.
+    configured: bool,
+}
+
+enum Answer {
+    Here,
+    /// The topic that was asked for has an error.
+    Topic(Fault),
+    Nothing(String),
+}
+
+impl Pulse {
+    pub(crate) fn new(configured: bool) -> Self {
+        let heard = Instant::now();
+        Self { connected: true, delivered: 0, heard, asking: None, configured }
+    }
+
+    /// The next change. Cancel safe: what is under way is kept.
+    pub(crate) async fn event(&mut self, producer: &Producer, topic: Option<&Arc<str>>) -> Event {
+        loop {
+            if let Some(fault) = producer.link().ended() {
+                return Event::Ended(fault.into());
+            }
+            if self.delivered_since(producer) && self.set_connected(producer, true) {
+                return Event::Connected;
+            }
+            if let Some(asking) = &mut self.asking {
+                let answer = tokio::select! {
+                    answer = asking => answer,
+                    () = producer.link().changed() => continue,
+                };
+                self.asking = None;
+                self.heard = Instant::now();
+                let answer = answer.unwrap_or_else(|error| Answer::Nothing(error.to_string()));
+                if let Some(event) = self.judge(producer, answer) {
+                    return event;
+                }
+                continue;
+            }
+            let trouble = producer.link().take_trouble();
+            let due = self.heard + self.pause(trouble);
+            tokio::select! {
+                () = sleep_until(due) => self.ask(producer, topic, trouble),
+                () = producer.link().changed(), if !trouble => {}
+            }
+        }
+    }
+
+    fn pause(&self, trouble: bool) -> Duration {
+        match (self.connected, trouble) {
+            (true, true) => SOON,
+            (true, false) => QUIET,
+            (false, _) => AGAIN,
+        }
+    }
+
+    fn delivered_since(&mut self, producer: &Producer) -> bool {
+        let delivered = producer.link().delivered();
+        let more = delivered != self.delivered;
+        if more {
+            self.delivered = delivered;
+            self.heard = Instant::now();
+        }
+        more
+    }
+
+    fn ask(&mut self, producer: &Producer, topic: Option<&Arc<str>>, trouble: bool) {
+        let wait = if trouble || !self.connected { TROUBLED_WAIT } else { ANSWER_WAIT };
+        let (client, topic) = (producer.client().clone(), topic.cloned());
+        self.asking = Some(tokio::task::spawn_blocking(move || {
+            match cluster::ask_blocking(&client, topic.as_deref(), wait) {
+                Err(reason) => Answer::Nothing(reason),
+                Ok(metadata) => match topic {
+                    None => Answer::Here,
+                    Some(topic) => cluster::topic_error(&metadata, &topic)
+                        .map_or(Answer::Here, |code| Answer::of_topic(code, topic)),
+                },
+            }
+        }));
+    }
+
+    fn judge(&mut self, producer: &Producer, answer: Answer) -> Option<Event> {
+        match answer {
+            // While something is on its way its own report says more.
+            Answer::Topic(fault) if self.configured && producer.link().is_idle() => {
+                producer.link().end(fault.clone());
+                Some(Event::Ended(fault.into()))
+            }
+            Answer::Here | Answer::Topic(_) => {
+                self.set_connected(producer, true).then_some(Event::Connected)
+            }
+            Answer::Nothing(reason) => {
+                let why = producer.link().unreachable(&reason);
+                self.set_connected(producer, false).then(|| Event::Disconnected(why.into()))
+            }
+        }
+    }
+
+    /// Whether that is news.
+    fn set_connected(&mut self, producer: &Producer, connected: bool) -> bool {
+        let news = self.connected != connected;
+        self.connected = connected;
+        producer.link().set_disconnected(!connected);
+        news
+    }
+}
+
+impl Answer {
+    fn of_topic(code: rdkafka::types::RDKafkaErrorCode, topic: Arc<str>) -> Self {
+        match Class::of(code) {
+            Class::Topic => Self::Topic(Fault::of_topic(code, topic)),
+            _ => Self::Here,
+        }
+    }
+}

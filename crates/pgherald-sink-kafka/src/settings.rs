@@ -1,0 +1,378 @@
+//! The `kafka` table of a sink, checked and completed.
+
+use std::{collections::BTreeMap, fmt};
+
+use pgherald_core::{FlowContext, Problems, Secret, Template};
+use rdkafka::{
+    client::ClientContext,
+    config::{ClientConfig, RDKafkaLogLevel},
+    error::KafkaError,
+    producer::{BaseProducer, DeliveryResult, ProducerContext},
+};
+
+use crate::{
+    config::{KafkaConfig, SaslConfig, TlsConfig},
+    error::creation_text,
+    properties::{defaults, kept, protocol},
+    topic::{self, TopicTemplate},
+};
+
+const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+/// What a Kafka sink needs to know, checked.
+#[derive(Clone)]
+pub struct KafkaSettings {
+    pub(crate) topic: TopicTemplate,
+    pub(crate) gap_topic: Option<String>,
+    pub(crate) create: Option<NewTopics>,
+    properties: BTreeMap<String, String>,
+    password: Option<Secret>,
+}
+
+/// The shape of topics that pgherald creates; -1 leaves it to the broker.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewTopics {
+    pub(crate) partitions: i32,
+    pub(crate) replication_factor: i32,
+}
+
+impl fmt::Debug for KafkaSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KafkaSettings").field("topic", &self.topic.as_str()).finish_non_exhaustive()
+    }
+}
+
+impl KafkaSettings {
+    /// librdkafka's configuration.
+    pub(crate) fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new();
+        client.set_log_level(RDKafkaLogLevel::Info);
+        for (name, value) in &self.properties {
+            client.set(name, value);
+        }
+        if let Some(password) = &self.password {
+            client.set("sasl.password", password.expose());
+        }
+        client
+    }
+
+    /// A property as it was set.
+    pub(crate) fn property(&self, name: &str) -> Option<&str> {
+        self.properties.get(name).map(String::as_str)
+    }
+
+    /// Every topic that the configuration alone names and Kafka takes: the gap topic too.
+    pub(crate) fn configured_topics(&self) -> Vec<&str> {
+        let named = self.topic.configured().unwrap_or_default();
+        let named = named.iter().filter_map(|topic| topic.as_deref().ok());
+        let mut topics: Vec<_> = named.chain(self.gap_topic.as_deref()).collect();
+        topics.sort_unstable();
+        topics.dedup();
+        topics
+    }
+}
+
+impl KafkaConfig {
+    /// Checks everything without a connection. Adds each problem with its dotted key, below `key`,
+    /// and what to do; without any the settings come back.
+    pub fn resolve(
+        &self,
+        key: &str,
+        context: &FlowContext,
+        problems: &mut Problems,
+    ) -> Option<KafkaSettings> {
+        let mut own = Problems::default();
+        let brokers = self.brokers(key, &mut own);
+        let topic = self.topic_template(key, &mut own);
+        self.check_gap_topic(key, &mut own);
+        let create = self.new_topics(key, &mut own);
+        let password = self.sasl.as_ref().and_then(|sasl| check_sasl(sasl, key, &mut own));
+        check_tls(self.tls.as_ref(), key, &mut own);
+        let options = self.options.resolve(&format!("{key}.options"), &mut own);
+
+        let mut settings = None;
+        if let (Some(template), true) = (topic, own.is_empty()) {
+            let found = KafkaSettings {
+                topic: TopicTemplate::new(template, context),
+                gap_topic: self.gap_topic.clone(),
+                create,
+                properties: self.properties(&brokers, options, context),
+                password,
+            };
+            match try_out(&found) {
+                Ok(()) => settings = Some(found),
+                Err(text) => own.add(key, text),
+            }
+        }
+        for problem in own.iter() {
+            problems.add(problem.key.clone(), problem.text.clone());
+        }
+        settings
+    }
+
+    fn brokers(&self, key: &str, problems: &mut Problems) -> String {
+        let key = format!("{key}.brokers");
+        if self.brokers.0.is_empty() {
+            problems.add(&key, "is missing; name at least one broker as \"host:9092\"");
+        }
+        for broker in self.brokers.0.iter().filter(|broker| !is_address(broker)) {
+            problems.add(&key, format!("{broker:?} is not an address; write it as \"host:9092\""));
+        }
+        self.brokers.0.join(",")
+    }
+
+    fn topic_template(&self, key: &str, problems: &mut Problems) -> Option<Template> {
+        let key = format!("{key}.topic");
+        let Some(text) = &self.topic else {
+            problems.add(key, "is missing; name the topic, such as \"app.{channel}\"");
+            return None;
+        };
+        let parsed = Template::parse(text).map_err(|error| error.to_string());
+        match parsed.and_then(|template| {
+            let legal = topic::legal_literals(&template).map_err(|illegal| illegal.to_string());
+            legal.map(|()| template)
+        }) {
+            Ok(template) => Some(template),
+            Err(text) => {
+                problems.add(key, text);
+                None
+            }
+        }
+    }
+
+    fn check_gap_topic(&self, key: &str, problems: &mut Problems) {
+        if let Some(Err(illegal)) = self.gap_topic.as_deref().map(topic::legal) {
+            problems.add(format!("{key}.gap_topic"), illegal.to_string());
+        }
+    }
+
+    fn new_topics(&self, key: &str, problems: &mut Problems) -> Option<NewTopics> {
+        for (name, value) in
+            [("partitions", self.partitions), ("replication_factor", self.replication_factor)]
+        {
+            let key = format!("{key}.{name}");
+            match value {
+                Some(_) if !self.create_topics => {
+                    problems.add(
+                        key,
+                        "has no effect without create_topics = true; set it too, or remove this",
+                    );
+                }
+                Some(value) if value < 1 => problems.add(key, "must be at least 1"),
+                _ => {}
+            }
+        }
+        self.create_topics.then(|| NewTopics {
+            partitions: self.partitions.unwrap_or(-1),
+            replication_factor: self.replication_factor.unwrap_or(-1),
+        })
+    }
+
+    fn properties(
+        &self,
+        brokers: &str,
+        options: BTreeMap<String, String>,
+        context: &FlowContext,
+    ) -> BTreeMap<String, String> {
+        let mut properties: BTreeMap<_, _> = defaults(context);
+        let encrypted = self.tls.is_some() || options.contains_key("security.protocol");
+        properties.extend(options);
+        properties.extend(kept(context, &properties));
+        let mut set =
+            |name: &str, value: &str| properties.insert(name.to_owned(), value.to_owned());
+        set("bootstrap.servers", brokers);
+        set("security.protocol", protocol(encrypted, self.sasl.is_some()));
+        let sasl = self.sasl.clone().unwrap_or_default();
+        let tls = self.tls.clone().unwrap_or_default();
+        for (name, value) in [
+            ("sasl.mechanism", sasl.mechanism),
+            ("sasl.username", sasl.username),
+            ("ssl.ca.location", tls.ca_file),
+            ("ssl.certificate.location", tls.cert_file),
+            ("ssl.key.location", tls.key_file),
+        ] {
+            value.map(|value| set(name, &value));
+        }
+        properties
+    }
+}
+
+fn is_address(broker: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]%/".contains(&byte);
+    let port = match broker.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() => port.parse::<u16>().is_ok_and(|port| port > 0),
+        Some(_) => false,
+        None => !broker.is_empty(),
+    };
+    port && broker.bytes().all(legal)
+}
+
+fn check_sasl(sasl: &SaslConfig, key: &str, problems: &mut Problems) -> Option<Secret> {
+    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+    match &sasl.mechanism {
+        None => problems.add(
+            format!("{key}.sasl.mechanism"),
+            format!("is missing; set one of {}", MECHANISMS.join(", ")),
+        ),
+        Some(mechanism) if !MECHANISMS.contains(&mechanism.as_str()) => problems.add(
+            format!("{key}.sasl.mechanism"),
+            format!("{mechanism:?} is not supported; set one of {}", MECHANISMS.join(", ")),
+        ),
+        Some(_) => {}
+    }
+    if !given(&sasl.username) {
+        problems.add(format!("{key}.sasl.username"), "is missing");
+    }
+    if sasl.password.as_ref().is_none_or(|password| password.expose().is_empty()) {
+        problems.add(format!("{key}.sasl.password"), "is missing; set it or password_file");
+    }
+    sasl.password.clone()
+}
+
+fn check_tls(tls: Option<&TlsConfig>, key: &str, problems: &mut Problems) {
+    let Some(tls) = tls else { return };
+    let mut lacks = |name: &str, text: &str| problems.add(format!("{key}.tls.{name}"), text);
+    match (&tls.cert_file, &tls.key_file) {
+        (Some(_), None) => {
+            lacks("key_file", "is missing: cert_file needs the key that belongs to it")
+        }
+        (None, Some(_)) => {
+            lacks("cert_file", "is missing: key_file needs the certificate that belongs to it");
+        }
+        _ => {}
+    }
+    let files =
+        [("ca_file", &tls.ca_file), ("cert_file", &tls.cert_file), ("key_file", &tls.key_file)];
+    for (name, file) in files {
+        let opened = file.as_ref().map(std::fs::File::open);
+        if let Some(Err(error)) = opened {
+            lacks(name, &format!("cannot be read: {error}"));
+        }
+    }
+}
+
+/// Lets librdkafka look at the whole, with files but without a connection.
+fn try_out(settings: &KafkaSettings) -> Result<(), String> {
+    let mut client = settings.client();
+    client.remove("bootstrap.servers");
+    match client.create_with_context::<_, BaseProducer<Quiet>>(Quiet) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(creation_text(&error)),
+    }
+}
+
+/// Says nothing and hears nothing.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+    fn error(&self, _: KafkaError, _: &str) {}
+    fn stats_raw(&self, _: &[u8]) {}
+}
+
+impl ProducerContext for Quiet {
+    type DeliveryOpaque = ();
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use pgherald_core::{BatchLimits, Budget, Envelope};
+
+    use super::*;
+
+    fn context() -> FlowContext {
+        FlowContext {
+            pipeline: "orders".into(),
+            source: "notify",
+            sink: "bus".into(),
+            channels: Some(Arc::new(["a".into(), "b c".into()])),
+            envelope: Envelope::Binary,
+            budget: Budget { messages: 10_000, bytes: 64 << 20 },
+            batch: BatchLimits { messages: 1000, bytes: 1 << 20, linger: Duration::ZERO },
+            message_bytes_max: 1 << 20,
+        }
+    }
+
+    fn resolve(table: &str) -> Result<KafkaSettings, Vec<String>> {
+        let config: KafkaConfig = serde_json::from_str(table).unwrap();
+        let mut problems = Problems::default();
+        let settings = config.resolve("k", &context(), &mut problems);
+        let texts: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(settings.is_none(), !texts.is_empty());
+        settings.ok_or(texts)
+    }
+
+    #[test]
+    fn every_mistake_is_reported_with_its_key() {
+        let texts = resolve(
+            r#"{"topic": "app/{channel}", "gap_topic": "a b", "partitions": 3,
+                "sasl": {"mechanism": "GSSAPI"}, "tls": {"cert_file": "c.pem"},
+                "options": {"acks": "1", "linger.mss": "1"}}"#,
+        )
+        .unwrap_err();
+        let keys = [
+            "brokers",
+            "topic",
+            "gap_topic",
+            "partitions",
+            "sasl.mechanism",
+            "sasl.username",
+            "sasl.password",
+            "tls.key_file",
+            "tls.cert_file",
+            "options.\"acks\"",
+            "options.\"linger.mss\"",
+        ];
+        let found: Vec<_> = texts.iter().map(|text| text.split(": ").next().unwrap()).collect();
+        assert_eq!(found, keys.map(|key| format!("k.{key}")));
+    }
+
+    #[test]
+    fn librdkafka_sees_the_whole_without_a_connection() {
+        let table = r#"{"brokers": "127.0.0.1:1", "topic": "t", "options":
+            {"ssl.ca.pem": "nonsense", "security.protocol": "ssl"}}"#;
+        let texts = resolve(table).unwrap_err();
+        assert!(texts[0].starts_with("k: ssl.ca.pem"), "{texts:?}");
+        assert!(!texts[0].contains("nonsense"), "{texts:?}");
+        let table = r#"{"brokers": "127.0.0.1:1", "topic": "t", "tls": {"ca_file": "/none.pem"}}"#;
+        let texts = resolve(table).unwrap_err();
+        assert!(texts[0].starts_with("k.tls.ca_file: cannot be read"), "{texts:?}");
+    }
+
+    #[test]
+    fn what_order_rests_on_is_set() {
+        let found = resolve(
+            r#"{"brokers": "a:1", "topic": "app.{channel}",
+                "options": {"linger_ms": "2", "compression.type": "lz4"}}"#,
+        )
+        .unwrap();
+        for (name, value) in [
+            ("enable.idempotence", "true"),
+            ("acks", "all"),
+            ("partitioner", "murmur2"),
+            ("message.timeout.ms", "0"),
+            ("enable.gapless.guarantee", "true"),
+            ("allow.auto.create.topics", "false"),
+            ("linger.ms", "2"),
+            ("compression.type", "lz4"),
+            ("security.protocol", "plaintext"),
+        ] {
+            assert_eq!(found.property(name), Some(value), "{name}");
+        }
+        // A channel that makes no legal topic rejects its own messages, not the configuration.
+        assert_eq!(found.configured_topics(), ["app.a"]);
+    }
+
+    #[test]
+    fn addresses() {
+        for address in ["a:9092", "a", "10.0.0.1:1", "[::1]:9092", "sasl://a:1"] {
+            assert!(is_address(address), "{address}");
+        }
+        for address in ["", ":1", "a:0", "a:x", "a b:1", "a:70000"] {
+            assert!(!is_address(address), "{address}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The sink against a real Apache Kafka.
+
+mod cluster;
+mod delivery;
+mod faults;
+mod flow;
+mod topics;

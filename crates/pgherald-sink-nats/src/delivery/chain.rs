@@ -1,0 +1,151 @@
+//! A chain: each message is stored only directly behind its predecessor.
+//!
+//! `Nats-Expected-Last-Msg-Id` names the message that must be the last one of the stream. A refused
+//! or lost message therefore takes everything behind it along, whoever else writes to the stream,
+//! and a replay runs through what is stored already: the server answers `duplicate` before it looks
+//! at the expectation. The first message of a run, with nothing unanswered before it, needs none.
+
+use std::collections::VecDeque;
+
+use async_nats::{
+    HeaderMap,
+    header::{NATS_EXPECTED_LAST_MESSAGE_ID, NATS_MESSAGE_ID},
+};
+
+use super::{Answer, Delivery, Stop};
+use crate::{acks::Reply, error::NatsError, jobs::Piece};
+
+/// The server's answer to a message whose predecessor is not the last one of the stream.
+const WRONG_LAST_MESSAGE_ID: u64 = 10070;
+
+/// How many messages may be unanswered: fewer after the chain broke, more again while it holds.
+/// On a stream with many writers this comes down to one message in flight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    window: usize,
+    /// Confirmed since the window last changed.
+    held: usize,
+}
+
+/// Far below what a server buffers for a stream (10,000 messages).
+const WINDOW_MAX: usize = 1_000;
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { window: WINDOW_MAX, held: 0 }
+    }
+}
+
+impl Pace {
+    fn broke(&mut self) {
+        *self = Self { window: (self.window / 4).max(1), held: 0 };
+    }
+
+    fn held(&mut self) {
+        self.held += 1;
+        if self.held >= self.window * 4 && self.window < WINDOW_MAX {
+            *self = Self { window: (self.window * 2).min(WINDOW_MAX), held: 0 };
+        }
+    }
+}
+
+/// What is unanswered, from the front of the jobs on.
+#[derive(Default)]
+struct Unanswered {
+    /// The number of the first one.
+    first: u64,
+    replies: VecDeque<Option<Reply>>,
+}
+
+impl Delivery {
+    /// Sends pieces as a chain until none is left, or `limit` of them are confirmed.
+    pub(super) async fn chain(&mut self, limit: usize) -> Result<(), Stop> {
+        let mut left = limit;
+        let mut unanswered = Unanswered { first: self.link.next(), ..Unanswered::default() };
+        loop {
+            self.extend_chain(&mut unanswered, left).await?;
+            if unanswered.replies.is_empty() {
+                return Ok(());
+            }
+            self.hear_chain(&mut unanswered, limit).await?;
+            while let Some(Some(reply)) = unanswered.replies.front_mut().map(Option::take) {
+                match reply {
+                    Reply::Stored { duplicate, .. } => {
+                        self.duplicates.increment(u64::from(duplicate));
+                        unanswered.replies.pop_front();
+                        unanswered.first += 1;
+                        left -= 1;
+                        self.confirm(1);
+                        self.pace.held();
+                    }
+                    Reply::Taken => return Err(unexpected().into()),
+                    Reply::Refused(error) => return self.break_chain(unanswered, error).await,
+                }
+            }
+        }
+    }
+
+    async fn extend_chain(&mut self, run: &mut Unanswered, left: usize) -> Result<(), Stop> {
+        let room = self.pace.window.min(left);
+        while run.replies.len() < room && self.sent < self.jobs.len() {
+            let piece = self.jobs.piece(self.sent);
+            let (subject, payload) = (piece.subject.clone(), piece.payload.clone());
+            let mut headers = piece.headers.clone();
+            if let Some(before) = self.sent.checked_sub(1) {
+                expect_behind(&mut headers, &self.jobs.piece(before).headers);
+            }
+            self.sent += 1;
+            run.replies.push_back(None);
+            self.link.send(subject, headers, payload, true).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes one answer in, and batches that came meanwhile if the chain may go on for ever.
+    async fn hear_chain(&mut self, run: &mut Unanswered, limit: usize) -> Result<(), Stop> {
+        if limit == usize::MAX {
+            self.take_waiting();
+        }
+        let (index, reply) = match self.answer(run.first).await? {
+            Answer::Reply(index, reply) => (index, reply),
+            Answer::Denied(subject) => {
+                let open = |(reply, piece): (&Option<Reply>, &Piece)| {
+                    reply.is_none() && piece.subject.as_str() == subject
+                };
+                match run.replies.iter().zip(self.jobs.pieces()).position(open) {
+                    Some(index) => (index, Reply::Refused(NatsError::Denied(subject))),
+                    None => return Ok(()),
+                }
+            }
+        };
+        if let Some(slot @ None) = run.replies.get_mut(index) {
+            *slot = Some(reply);
+        }
+        Ok(())
+    }
+
+    /// The front is refused. What was sent behind it is refused as well, or was stored before; it
+    /// is awaited, so that nothing is under way when the run begins anew.
+    async fn break_chain(&mut self, mut run: Unanswered, error: NatsError) -> Result<(), Stop> {
+        run.replies[0] = Some(Reply::Taken);
+        while run.replies.iter().any(Option::is_none) {
+            self.hear_chain(&mut run, 0).await?;
+        }
+        if matches!(error, NatsError::Refused { code: WRONG_LAST_MESSAGE_ID, .. }) {
+            self.pace.broke();
+            self.sent = 0;
+            return Ok(());
+        }
+        self.refuse_front(error)
+    }
+}
+
+fn expect_behind(headers: &mut HeaderMap, predecessor: &HeaderMap) {
+    if let Some(id) = predecessor.get(NATS_MESSAGE_ID) {
+        headers.insert(NATS_EXPECTED_LAST_MESSAGE_ID, id.clone());
+    }
+}
+
+fn unexpected() -> NatsError {
+    NatsError::Unreadable("an empty answer, where the stream's word was due".into())
+}

@@ -1,0 +1,184 @@
+//! From a message to the pieces that go to the server.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject, header};
+use bytes::Bytes;
+use pgherald_core::{Binding, Body, BoxError, FlowContext, Message, Wrapper};
+
+use crate::{NatsSettings, jobs::Piece, subject::Subjects};
+
+/// What the control headers of a batch or a chain may add.
+const CONTROL_BYTES: usize = 256;
+/// The server's limit for the headers of a message.
+const HEADER_BYTES_MAX: usize = 65_535;
+/// Channels come from configuration, or from rows: a cache needs a bound.
+const CACHED_CHANNELS_MAX: usize = 1_024;
+
+/// What the server takes, known when a writer opens.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Of payload and headers together: the server's, or the stream's if that is smaller.
+    pub(crate) message_bytes: usize,
+    /// What the stream takes; `None` in core mode, where anything goes.
+    pub(crate) bound: Option<Vec<String>>,
+}
+
+/// Turns messages into pieces.
+pub(crate) struct Encoder {
+    wrapper: Wrapper,
+    subjects: Subjects,
+    /// `<pipeline>/<sink>/`, before a message's id.
+    id_prefix: String,
+    stream: Option<HeaderValue>,
+    limits: Limits,
+    /// The subject of each channel, where the channel alone makes it.
+    cached: HashMap<Arc<str>, Subject>,
+    configured: bool,
+}
+
+impl Encoder {
+    pub(crate) fn new(settings: &NatsSettings, context: &FlowContext, limits: Limits) -> Self {
+        let subjects = settings.subjects.clone();
+        let stream = settings.stream.as_ref();
+        Self {
+            wrapper: Wrapper::new(context.envelope, Binding::Nats, &context.event_source()),
+            configured: subjects.configured(context).is_some(),
+            subjects,
+            id_prefix: format!("{}/{}/", context.pipeline, context.sink),
+            stream: stream.map(|stream| {
+                stream.name.parse().expect("a stream's name is checked to be printable")
+            }),
+            limits,
+            cached: HashMap::new(),
+        }
+    }
+
+    /// Appends the pieces of one message: one, or for a gap one for each destination.
+    ///
+    /// # Errors
+    /// The message will never be accepted; nothing was appended.
+    pub(crate) fn encode(
+        &mut self,
+        place: u32,
+        message: &Message,
+        pieces: &mut Vec<Piece>,
+    ) -> Result<(), BoxError> {
+        match &message.body {
+            Body::Unreadable(why) => Err(why.to_string().into()),
+            Body::Payload(_) | Body::Tombstone => {
+                let subject = self.subject(message)?;
+                let payload = self.payload(message)?;
+                let id = format!("{}{}", self.id_prefix, message.id);
+                let headers = self.headers(message, &id, payload.len())?;
+                let configured = self.configured;
+                pieces.push(Piece { place, subject, headers, payload, configured });
+                Ok(())
+            }
+            Body::Gap(gap) => {
+                let subjects = self.subjects.of_gap(gap)?;
+                let payload = self.payload(message)?;
+                let mut encoded = Vec::with_capacity(subjects.len());
+                for subject in subjects {
+                    self.bound(&subject)?;
+                    let id = format!("{}{}/{subject}", self.id_prefix, message.id);
+                    let headers = self.headers(message, &id, payload.len())?;
+                    let (subject, payload) = (Subject::from(subject), payload.clone());
+                    encoded.push(Piece { place, subject, headers, payload, configured: true });
+                }
+                pieces.append(&mut encoded);
+                Ok(())
+            }
+        }
+    }
+
+    fn subject(&mut self, message: &Message) -> Result<Subject, BoxError> {
+        if let Some(known) = self.cached.get(&message.channel) {
+            return Ok(known.clone());
+        }
+        let subject = self.subjects.of_message(message)?;
+        self.bound(&subject)?;
+        let subject = Subject::from(subject);
+        if self.subjects.by_channel() && self.cached.len() < CACHED_CHANNELS_MAX {
+            self.cached.insert(message.channel.clone(), subject.clone());
+        }
+        Ok(subject)
+    }
+
+    /// Configured destinations are checked when a writer opens; this is for those that data names.
+    fn bound(&self, subject: &str) -> Result<(), BoxError> {
+        let takes = |patterns: &Vec<String>| {
+            patterns.iter().any(|pattern| crate::subject::covers(pattern, subject))
+        };
+        if self.limits.bound.as_ref().is_none_or(takes) {
+            return Ok(());
+        }
+        Err("the stream does not take the subject that this message names".into())
+    }
+
+    fn payload(&self, message: &Message) -> Result<Bytes, BoxError> {
+        Ok(self.wrapper.body(message)?.unwrap_or_default())
+    }
+
+    fn headers(&self, message: &Message, id: &str, payload: usize) -> Result<HeaderMap, BoxError> {
+        let mut headers = Checked::default();
+        self.wrapper.headers(message, &mut |name, value| headers.append(name, value))?;
+        if let Some(stream) = &self.stream {
+            headers.insert(header::NATS_MESSAGE_ID, id.parse()?);
+            headers.insert(header::NATS_EXPECTED_STREAM, stream.clone());
+        }
+        let (headers, size) = headers.finish()?;
+        if size > HEADER_BYTES_MAX {
+            return Err(format!("its headers have {size} bytes, more than 64 KiB").into());
+        }
+        if size + payload > self.limits.message_bytes {
+            let most = self.limits.message_bytes;
+            return Err(format!(
+                "payload and headers have {} bytes, more than the {most} that the server takes \
+                 (max_payload, or the stream's max_msg_size)",
+                size + payload
+            )
+            .into());
+        }
+        Ok(headers)
+    }
+}
+
+/// Headers under construction: remembers the first illegal one, and their size on the wire.
+#[derive(Default)]
+struct Checked {
+    headers: HeaderMap,
+    bytes: usize,
+    illegal: Option<BoxError>,
+}
+
+impl Checked {
+    fn append(&mut self, name: &str, value: &str) {
+        match (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
+            (Ok(known), Ok(legal)) if !name.is_empty() => {
+                self.bytes += line_bytes(name, value);
+                self.headers.append(known, legal);
+            }
+            _ => {
+                let why = "one of its headers has a name or value that NATS does not take";
+                self.illegal.get_or_insert_with(|| why.into());
+            }
+        }
+    }
+
+    fn insert(&mut self, name: HeaderName, value: HeaderValue) {
+        self.bytes += line_bytes(name.as_ref(), value.as_str());
+        self.headers.insert(name, value);
+    }
+
+    fn finish(self) -> Result<(HeaderMap, usize), BoxError> {
+        match self.illegal {
+            Some(why) => Err(why),
+            None => Ok((self.headers, self.bytes + "NATS/1.0\r\n\r\n".len() + CONTROL_BYTES)),
+        }
+    }
+}
+
+fn line_bytes(name: &str, value: &str) -> usize {
+    name.len() + value.len() + ": \r\n".len()
+}

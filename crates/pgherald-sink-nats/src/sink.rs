@@ -1,0 +1,206 @@
+//! The sink: opens writers, which encode and hand over.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use metrics::Counter;
+use pgherald_core::{
+    Batch, Confirmation, Event, FlowContext, Only, Open, Opened, Outcome, Published, Sink,
+    SinkError, Writer,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    NatsSettings,
+    acks::Link,
+    connection::connect,
+    delivery::{Delivery, Way},
+    encoder::{Encoder, Limits},
+    error::{Fault, NatsError},
+    jobs::{Job, Piece},
+    metrics::broker_duplicates,
+    stream,
+};
+
+/// How many batches may wait for the connection; messages are bounded by the flow's budget.
+const JOBS_MAX: usize = 64;
+
+/// Publishes one flow to NATS.
+pub struct NatsSink {
+    settings: NatsSettings,
+    context: FlowContext,
+    duplicates: Counter,
+    /// Which server is tried first: the next one after each opening.
+    turn: AtomicUsize,
+}
+
+impl NatsSink {
+    /// For one flow; nothing is connected before [`Sink::open`].
+    #[must_use]
+    pub fn new(settings: NatsSettings, context: FlowContext) -> Self {
+        let duplicates = broker_duplicates(&context);
+        Self { settings, context, duplicates, turn: AtomicUsize::new(0) }
+    }
+
+    async fn open_writer(&self) -> Result<NatsWriter, NatsError> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pgherald {}/{}", self.context.pipeline, self.context.sink);
+        let connection = connect(&self.settings, &name, turn).await?;
+        let mut limits =
+            Limits { message_bytes: stream::message_bytes_max(&connection.client, None), bound: None };
+        let (mut way, mut stream_name) = (Way::Core, String::new());
+        if let Some(wanted) = &self.settings.stream {
+            let info = stream::find_or_create(&connection.client, &self.settings, wanted).await?;
+            stream::usable(&info, &destinations(&self.settings, &self.context))?;
+            limits.message_bytes = stream::message_bytes_max(&connection.client, Some(&info));
+            limits.bound = Some(stream::patterns(&info));
+            way = if info.config.allow_atomic_publish { Way::Atomic } else { Way::Chain };
+            stream_name = info.config.name;
+        }
+        let link = Link::new(connection).await?;
+        let encoder = Encoder::new(&self.settings, &self.context, limits);
+        Ok(NatsWriter::start(encoder, |inbound| {
+            Delivery::new(link, inbound, way, stream_name, self.duplicates.clone())
+        }))
+    }
+}
+
+/// Every destination that the configuration alone names.
+pub(crate) fn destinations(settings: &NatsSettings, context: &FlowContext) -> Vec<String> {
+    let messages = settings.subjects.configured(context).unwrap_or_default();
+    let gaps = settings.subjects.gap_subject().map(str::to_owned);
+    messages.into_iter().filter_map(Result::ok).chain(gaps).collect()
+}
+
+impl Sink for NatsSink {
+    fn open(&self) -> BoxFuture<'_, Result<Opened, SinkError>> {
+        async {
+            match self.open_writer().await {
+                Ok(writer) => Ok(Opened { writer: Box::new(writer), resume: None }),
+                Err(error) => Err(Fault::from(error).session()),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// One connection's writer. Dropping it ends the connection.
+struct NatsWriter {
+    encoder: Encoder,
+    jobs: mpsc::Sender<Job>,
+    ended: watch::Receiver<Option<Fault>>,
+    /// Confirmations that core has not consumed.
+    unheard: Arc<AtomicUsize>,
+    /// The delivery; dropped with the writer.
+    _tasks: JoinSet<()>,
+}
+
+impl NatsWriter {
+    fn start(encoder: Encoder, delivery: impl FnOnce(mpsc::Receiver<Job>) -> Delivery) -> Self {
+        let (jobs, inbound) = mpsc::channel(JOBS_MAX);
+        let (tell, ended) = watch::channel(None);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(delivery(inbound).run(tell));
+        Self { encoder, jobs, ended, unheard: Arc::default(), _tasks: tasks }
+    }
+
+    /// Encodes up to the first message that will never be accepted.
+    fn encode(&mut self, batch: &Batch, only: &Only) -> (Vec<Piece>, Vec<(u32, Open)>) {
+        let (mut pieces, mut open) = (Vec::with_capacity(batch.messages.len()), Vec::new());
+        for index in only.places(batch.messages.len()) {
+            let place = u32::try_from(index).expect("a batch has fewer than 2^32 messages");
+            if !open.is_empty() {
+                open.push((place, Open::Unsent));
+            } else if let Err(why) =
+                self.encoder.encode(place, &batch.messages[index], &mut pieces)
+            {
+                open.push((place, Open::Rejected(why)));
+            }
+        }
+        (pieces, open)
+    }
+
+    async fn hand_over(&mut self, batch: &Batch, only: &Only) -> Result<Published, SinkError> {
+        if let Some(fault) = &*self.ended.borrow() {
+            return Err(fault.session());
+        }
+        let (pieces, open) = self.encode(batch, only);
+        let stopped = !open.is_empty();
+        let places: Vec<u32> = pieces.iter().map(|piece| piece.place).collect();
+        let informed = self.unheard.load(Ordering::Acquire) == 0;
+        let (done, outcome) = oneshot::channel();
+        let job = Job { pieces, open, informed, done };
+        if self.jobs.send(job).await.is_err() {
+            return Err(self.fault().session());
+        }
+        let confirmation = confirmation(outcome, places, Unheard::new(&self.unheard));
+        Ok(if stopped { Published::stopped(confirmation) } else { Published::all(confirmation) })
+    }
+
+    /// Why the delivery takes nothing any more.
+    fn fault(&self) -> Fault {
+        let known = self.ended.borrow().clone();
+        known.unwrap_or_else(|| NatsError::Disconnected("the writer has ended".into()).into())
+    }
+}
+
+impl Writer for NatsWriter {
+    fn publish<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+        only: &'a Only,
+    ) -> BoxFuture<'a, Result<Published, SinkError>> {
+        self.hand_over(batch, only).boxed()
+    }
+
+    fn event(&mut self) -> BoxFuture<'_, Event> {
+        async {
+            let ended = self.ended.wait_for(Option::is_some).await;
+            let fault = ended.ok().and_then(|fault| fault.clone());
+            Event::Ended(fault.unwrap_or_else(|| self.fault()).session())
+        }
+        .boxed()
+    }
+}
+
+/// Counts an outcome as unheard until core has it, or has dropped it.
+struct Unheard(Arc<AtomicUsize>);
+
+impl Unheard {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+fn confirmation(
+    outcome: oneshot::Receiver<Outcome>,
+    places: Vec<u32>,
+    unheard: Unheard,
+) -> Confirmation {
+    async move {
+        let _unheard = unheard;
+        outcome.await.unwrap_or_else(|_| abandoned(places))
+    }
+    .boxed()
+}
+
+/// The writer was dropped before the outcome was known.
+fn abandoned(mut places: Vec<u32>) -> Outcome {
+    places.dedup();
+    let fault = Fault::from(NatsError::Disconnected("the writer was dropped".into()));
+    let open = places.into_iter().map(|place| (place, Open::Unknown)).collect();
+    Outcome { open, session: Some(fault.session()) }
+}

@@ -1,0 +1,86 @@
+//! What `check` says.
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy};
+use pgherald_core::{Finding, Level};
+use pgherald_sink_nats::check;
+use pgherald_testkit::{Nats, free_port};
+use serde_json::{Value, json};
+
+use crate::{
+    bridge::{context, settings},
+    stored::{app, create_stream},
+};
+
+async fn findings(url: &str, more: Value) -> Vec<Finding> {
+    check(&settings(url, more), &context(), "k").await
+}
+
+fn of_level(found: &[Finding], level: Level) -> Vec<String> {
+    let of_level = found.iter().filter(|finding| finding.level == level);
+    of_level.map(|it| format!("{}: {}; {}", it.subject, it.text, it.fix)).collect()
+}
+
+fn says(found: &[Finding], level: Level, words: &[&str]) {
+    let lines = of_level(found, level);
+    let told = lines.iter().any(|line| words.iter().all(|word| line.contains(word)));
+    assert!(told, "{words:?} not in {lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_stream_has_no_findings() {
+    let nats = Nats::builder().config("max_payload: 2MB").start().await.unwrap();
+    create_stream(&nats.url(), app(true)).await;
+    let found = findings(&nats.url(), json!({})).await;
+    assert!(found.iter().all(|finding| finding.level == Level::Ok), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_stream_is_an_error_unless_it_will_be_created() {
+    let nats = Nats::start().await.unwrap();
+    let found = findings(&nats.url(), json!({})).await;
+    says(&found, Level::Error, &["k.stream", "does not exist", "--allow-atomic", "create_stream"]);
+    let found = findings(&nats.url(), json!({ "create_stream": true })).await;
+    assert_eq!(of_level(&found, Level::Error), [""; 0]);
+    says(&found, Level::Ok, &["will be created for app.>"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_risky_stream_is_explained() {
+    let nats = Nats::builder().config("max_payload: 64KB").start().await.unwrap();
+    let risky = Config {
+        subjects: vec!["app.a".into()],
+        max_messages: 100,
+        discard: DiscardPolicy::New,
+        duplicate_window: std::time::Duration::from_secs(10),
+        max_age: std::time::Duration::from_secs(60),
+        ..app(false)
+    };
+    create_stream(&nats.url(), risky).await;
+    let found = findings(&nats.url(), json!({})).await;
+    says(&found, Level::Error, &["does not take app.b", "--subjects"]);
+    says(&found, Level::Warning, &["allow_atomic", "chain", "nats stream edit APP --allow-atomic"]);
+    says(&found, Level::Warning, &["duplicate_window", "--dupe-window"]);
+    says(&found, Level::Warning, &["discard new"]);
+    says(&found, Level::Warning, &["max_age"]);
+    says(&found, Level::Warning, &["message_bytes_max", "max_payload"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unreachable_and_refused_are_errors_with_a_fix() {
+    let nowhere = format!("nats://127.0.0.1:{}", free_port());
+    let found = findings(&nowhere, json!({})).await;
+    says(&found, Level::Error, &["k.servers", "no connection", "start the server"]);
+    let nats = Nats::builder().user("bridge", "s3cr3t").start().await.unwrap();
+    let found = findings(&nats.url(), json!({ "user": "bridge", "password": "hunter2" })).await;
+    says(&found, Level::Error, &["refused the credentials"]);
+    assert!(!format!("{found:?}").contains("hunter2"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn core_mode_and_gaps_without_a_place_are_warnings() {
+    let nats = Nats::start().await.unwrap();
+    let core = json!({ "mode": "core", "stream": null, "subject": "app.{key}" });
+    let found = findings(&nats.url(), core).await;
+    says(&found, Level::Warning, &["at most once"]);
+    says(&found, Level::Warning, &["gap", "k.gap_subject"]);
+}

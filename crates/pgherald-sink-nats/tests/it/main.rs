@@ -1,0 +1,11 @@
+//! The sink against a real nats-server.
+
+mod bridge;
+mod checks;
+mod configuration;
+mod faults;
+mod gaps;
+mod names;
+mod order;
+mod refusals;
+mod stored;

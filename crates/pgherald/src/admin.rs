@@ -1,0 +1,8 @@
+//! The admin pages: `/`, `/livez`, `/readyz`, `/metrics`, `/status`.
+
+mod answer;
+mod flows;
+mod page;
+mod server;
+
+pub(crate) use self::{answer::Admin, flows::FlowView, server::serve};

@@ -1,0 +1,111 @@
+//! `pgherald check`: tests everything that a run would need, all at once, within bounded time.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::future::{BoxFuture, join_all};
+use pgherald_core::Finding;
+use tokio::{net::TcpListener, time::timeout};
+
+use crate::{
+    config::Settings,
+    health::{self, Answer},
+};
+
+/// How long one part may take; black holes answer never.
+const PART_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One part of the check, and the key to name if it does not end.
+type Part<'a> = (String, BoxFuture<'a, Vec<Finding>>);
+
+/// Tests everything, concurrently; findings come in the configuration's order.
+pub(crate) async fn check(settings: &Settings) -> Vec<Finding> {
+    let mut parts: Vec<Part<'_>> = vec![
+        (
+            "postgres.url".to_owned(),
+            Box::pin(pgherald_listener::check(&settings.postgres, "postgres")),
+        ),
+        ("admin.listen".to_owned(), Box::pin(listen(settings.listen))),
+    ];
+    for plan in &settings.flows {
+        parts.push((plan.key.clone(), Box::pin(plan.sink.check(&plan.flow.context, &plan.key))));
+    }
+    let mut findings: Vec<Finding> =
+        join_all(parts.into_iter().map(bounded)).await.into_iter().flatten().collect();
+    findings.extend(unrouted(settings));
+    findings
+}
+
+async fn bounded((key, part): Part<'_>) -> Vec<Finding> {
+    timeout(PART_TIMEOUT, part).await.unwrap_or_else(|_| {
+        let text = format!("no answer within {} s", PART_TIMEOUT.as_secs());
+        let fix = "see that the server is up, and that no firewall drops what is sent to it";
+        vec![Finding::error(key, text, fix)]
+    })
+}
+
+/// Whether the admin pages can be served; a running pgherald there is as it should be.
+async fn listen(address: SocketAddr) -> Vec<Finding> {
+    const KEY: &str = "admin.listen";
+    let refused = match TcpListener::bind(address).await {
+        Ok(_) => return vec![Finding::ok(KEY, format!("{address} is free"))],
+        Err(refused) => refused,
+    };
+    vec![match health::ask(address).await {
+        Ok(Answer::Alive(version)) => {
+            Finding::ok(KEY, format!("{version} is running at {address} already"))
+        }
+        _ => Finding::error(
+            KEY,
+            format!("{address} cannot be had: {refused}"),
+            "free the address, or name another one",
+        ),
+    }]
+}
+
+/// Channels that are heard and that no sink takes: what is announced there goes nowhere.
+fn unrouted(settings: &Settings) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for plan in &settings.flows {
+        let pipeline = &plan.flow.context.pipeline;
+        let subject = format!("pipelines.{pipeline}.source.notify.channels");
+        let siblings = || settings.flows.iter().filter(|p| p.flow.context.pipeline == *pipeline);
+        for channel in plan.source.channels.iter() {
+            let taken = siblings().any(|plan| {
+                let channels = plan.flow.context.channels.as_deref();
+                channels.is_none_or(|channels| channels.contains(channel))
+            });
+            let finding = Finding::warning(
+                subject.clone(),
+                format!("{channel:?} is heard, and no sink takes it"),
+                "add it to the channels of a sink, or remove it here",
+            );
+            if !taken && !findings.contains(&finding) {
+                findings.push(finding);
+            }
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_free_address_is_fine_and_a_taken_one_is_not() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let accept = async { drop(taken.accept().await) };
+        let (findings, ()) = tokio::join!(listen(address), accept);
+        assert_eq!(findings[0].level, pgherald_core::Level::Error);
+        drop(taken);
+        assert_eq!(listen(address).await[0].level, pgherald_core::Level::Ok);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_part_that_never_ends_is_an_error_of_its_key() {
+        let part: Part<'_> = ("a.b".to_owned(), Box::pin(std::future::pending()));
+        let findings = bounded(part).await;
+        assert_eq!((findings.len(), findings[0].subject.as_str()), (1, "a.b"));
+    }
+}

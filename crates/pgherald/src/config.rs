@@ -1,0 +1,105 @@
+//! The configuration: file and environment in, settings out, or every problem at once.
+
+mod defaults;
+mod effective;
+mod file;
+mod flow;
+mod key;
+mod parse;
+mod raw;
+mod report;
+mod resolve;
+mod secrets;
+mod settings;
+mod suggest;
+mod tree;
+mod url;
+mod variables;
+
+#[cfg(all(test, feature = "kafka", feature = "nats"))]
+mod reference;
+#[cfg(all(test, feature = "nats"))]
+mod tests;
+#[cfg(all(test, not(feature = "nats")))]
+mod without_nats;
+
+use std::path::{Path, PathBuf};
+
+use pgherald_core::Problem;
+
+pub(crate) use self::{
+    file::Environment,
+    settings::{FlowPlan, Settings},
+};
+use self::{raw::RawConfig, report::Report, tree::Tree};
+use crate::scrub::Scrubber;
+
+/// A configuration without problems.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) path: PathBuf,
+    pub(crate) settings: Settings,
+    /// The configuration with every default, as TOML, without secrets.
+    pub(crate) effective: String,
+    /// Knows every secret, and takes it out of what is shown.
+    pub(crate) scrubber: Scrubber,
+}
+
+/// A configuration that cannot be used.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    pub(crate) path: PathBuf,
+    /// At least one, ordered by key; no secret shows.
+    pub(crate) problems: Vec<Problem>,
+}
+
+/// Reads the configuration.
+///
+/// # Errors
+/// Everything that is wrong with it.
+pub(crate) fn load(option: Option<&Path>, environment: &Environment) -> Result<Loaded, Refused> {
+    let path = file::locate(option, environment);
+    let (variables, mut problems) = environment.texts();
+    let merged = file::read(&path).and_then(|text| {
+        Tree::merge(&text, variables).map_err(|_| Problem {
+            key: path.display().to_string(),
+            text: "cannot be merged with the environment; look for PGHERALD__ variables whose \
+                   names are not keys"
+                .to_owned(),
+        })
+    });
+    let tree = match merged {
+        Ok(tree) => tree,
+        Err(problem) => {
+            problems.push(problem);
+            return Err(Refused { path, problems });
+        }
+    };
+    understand(path, tree, problems)
+}
+
+fn understand(
+    path: PathBuf,
+    mut tree: Tree,
+    mut problems: Vec<Problem>,
+) -> Result<Loaded, Refused> {
+    let mut report = Report::default();
+    variables::refuse(&mut tree, &mut report);
+    secrets::read_files(&mut tree, &mut report);
+    let scrubber = Scrubber::new(secrets::collect(&tree));
+    let mut raw: RawConfig = parse::parse(&mut tree, &mut report);
+    let settings = resolve::resolve(&raw, &mut report);
+    problems.extend(report.into_problems());
+    match settings {
+        Some(settings) if problems.is_empty() => {
+            let effective = scrubber.scrub(&effective::write(&mut raw, &tree)).into_owned();
+            Ok(Loaded { path, settings, effective, scrubber })
+        }
+        _ => {
+            for problem in &mut problems {
+                problem.text = scrubber.scrub(&problem.text).into_owned();
+            }
+            Err(Refused { path, problems })
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What holds where nothing is set: right for production.
+
+use super::raw::{RawConfig, RawOnRejected, RawPipeline, RawSink};
+use pgherald_core::Envelope;
+
+pub(super) const ADMIN_LISTEN: &str = "127.0.0.1:9947";
+/// Below the 10 s that container runtimes grant.
+pub(super) const DRAIN_DEADLINE_MS: u64 = 8_000;
+pub(super) const ENVELOPE: Envelope = Envelope::Binary;
+/// For `notify`, whose messages cannot be read again.
+pub(super) const ON_REJECTED: RawOnRejected = RawOnRejected::Skip;
+pub(super) const MESSAGE_BYTES_MAX: usize = 1_048_576;
+pub(super) const BUDGET_MESSAGES_MAX: usize = 10_000;
+pub(super) const BUDGET_BYTES_MAX: usize = 67_108_864;
+/// At most; a smaller budget makes smaller batches.
+pub(super) const BATCH_MESSAGES_MAX: usize = 1_000;
+/// At most; a smaller budget makes smaller batches.
+pub(super) const BATCH_BYTES_MAX: usize = 1_048_576;
+pub(super) const LINGER_MS: u64 = 0;
+const NOTIFY_KEY: &str = "none";
+
+impl RawConfig {
+    /// The same configuration with every default written out.
+    pub(super) fn fill(&mut self) {
+        self.admin.listen.get_or_insert_with(|| ADMIN_LISTEN.to_owned());
+        self.shutdown.drain_deadline_ms.get_or_insert(DRAIN_DEADLINE_MS);
+        self.pipelines.values_mut().for_each(RawPipeline::fill);
+    }
+}
+
+impl RawPipeline {
+    fn fill(&mut self) {
+        let mut channels = None;
+        if let Some(notify) = &mut self.source.notify {
+            notify.key.get_or_insert_with(|| NOTIFY_KEY.to_owned());
+            channels = Some(notify.channels.clone());
+        }
+        for sink in self.sinks.values_mut() {
+            sink.fill();
+            if sink.channels.is_none() {
+                sink.channels.clone_from(&channels);
+            }
+        }
+    }
+}
+
+impl RawSink {
+    fn fill(&mut self) {
+        self.envelope.get_or_insert(ENVELOPE);
+        self.on_rejected.get_or_insert(ON_REJECTED);
+        self.message_bytes_max.get_or_insert(MESSAGE_BYTES_MAX);
+        let messages = *self.budget_messages_max.get_or_insert(BUDGET_MESSAGES_MAX);
+        let bytes = *self.budget_bytes_max.get_or_insert(BUDGET_BYTES_MAX);
+        self.batch.messages_max.get_or_insert(BATCH_MESSAGES_MAX.min(messages));
+        self.batch.bytes_max.get_or_insert(BATCH_BYTES_MAX.min(bytes));
+        self.batch.linger_ms.get_or_insert(LINGER_MS);
+    }
+}

@@ -1,0 +1,123 @@
+//! Which file, which environment variables, and whether they can be read at all.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use pgherald_core::Problem;
+
+use super::key::PREFIX;
+
+/// Where the configuration is, if nobody says otherwise.
+const DEFAULT_PATH: &str = "/etc/pgherald/pgherald.toml";
+/// Names the file.
+const PATH_VARIABLE: &str = "PGHERALD_CONFIG";
+
+/// The process's environment, as far as it is pgherald's.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Environment {
+    config: Option<OsString>,
+    variables: BTreeMap<String, OsString>,
+}
+
+impl Environment {
+    /// Keeps what is pgherald's.
+    pub(crate) fn of(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let mut environment = Self::default();
+        for (name, value) in variables {
+            match name.into_string() {
+                Ok(name) if name == PATH_VARIABLE => environment.config = Some(value),
+                Ok(name) if name.to_uppercase().starts_with(PREFIX) => {
+                    environment.variables.insert(name, value);
+                }
+                _ => {}
+            }
+        }
+        environment
+    }
+
+    /// The variables that name keys, and a problem for each that is no text.
+    pub(super) fn texts(&self) -> (BTreeMap<String, String>, Vec<Problem>) {
+        let mut texts = BTreeMap::new();
+        let mut problems = Vec::new();
+        for (name, value) in &self.variables {
+            match value.to_str() {
+                Some(text) => drop(texts.insert(name.clone(), text.to_owned())),
+                None => {
+                    let text = "the value is not UTF-8 text; write it as UTF-8".to_owned();
+                    problems.push(Problem { key: name.clone(), text });
+                }
+            }
+        }
+        (texts, problems)
+    }
+}
+
+/// The file to read: `--config`, else the environment's, else the usual place.
+pub(super) fn locate(option: Option<&Path>, environment: &Environment) -> PathBuf {
+    let named = option.map(Path::to_path_buf);
+    named
+        .or_else(|| environment.config.as_ref().map(PathBuf::from))
+        .unwrap_or_else(|| DEFAULT_PATH.into())
+}
+
+/// Reads the file and sees that it is TOML, before anybody looks at what it says.
+pub(super) fn read(path: &Path) -> Result<String, Problem> {
+    let problem = |text| Problem { key: path.display().to_string(), text };
+    let bytes = fs::read(path).map_err(|error| {
+        problem(format!(
+            "cannot be read: {error}; name the configuration with --config FILE or \
+             {PATH_VARIABLE}, or put it at {DEFAULT_PATH}"
+        ))
+    })?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| problem("is not UTF-8 text; save it as UTF-8".to_owned()))?;
+    match text.parse::<toml::Table>() {
+        Ok(_) => Ok(text),
+        Err(error) => Err(problem(syntax(&text, &error))),
+    }
+}
+
+/// Where the file stops being TOML. The line itself is not shown: it may hold a secret.
+fn syntax(text: &str, error: &toml::de::Error) -> String {
+    let message = error.message().replace('\n', "; ");
+    let Some(span) = error.span() else { return format!("is not TOML: {message}") };
+    let before = text.get(..span.start).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+    format!("is not TOML: line {line}, column {column}: {message}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_option_wins_over_the_environment_over_the_usual_place() {
+        let empty = Environment::default();
+        let named = Environment::of([("PGHERALD_CONFIG".into(), "/b".into())]);
+        assert_eq!(locate(Some(Path::new("/a")), &named), Path::new("/a"));
+        assert_eq!(locate(None, &named), Path::new("/b"));
+        assert_eq!(locate(None, &empty), Path::new(DEFAULT_PATH));
+    }
+
+    #[test]
+    fn a_missing_file_names_the_three_ways() {
+        let problem = read(Path::new("/does/not/exist.toml")).unwrap_err();
+        for way in ["--config FILE", "PGHERALD_CONFIG", DEFAULT_PATH] {
+            assert!(problem.text.contains(way), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_names_the_line_and_not_its_content() {
+        let text = "[postgres]\nurl = \"postgres://a:hunter2@b/c\n";
+        let error = text.parse::<toml::Table>().unwrap_err();
+        let said = syntax(text, &error);
+        assert!(said.contains("line 2"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}

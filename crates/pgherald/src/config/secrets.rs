@@ -1,0 +1,162 @@
+//! Secrets: where they stand, how they are read from files, and what must never be shown.
+
+use std::fs;
+
+use serde_json::Value;
+
+use super::{key::Key, report::Report, tree::Tree};
+
+/// Every secret key `x`; each also exists as `x_file`.
+const SECRETS: [&str; 4] = [
+    "postgres.url",
+    "pipelines.*.sinks.*.kafka.sasl.password",
+    "pipelines.*.sinks.*.nats.password",
+    "pipelines.*.sinks.*.nats.token",
+];
+
+/// What a name of a librdkafka option holds if its value is secret.
+const SECRET_WORDS: [&str; 4] = ["password", "secret", "token", "pem"];
+
+/// Whether the value of that key is secret.
+pub(super) fn is_secret(key: &Key) -> bool {
+    let of_options = key.0.len() == 7 && key.0[5] == "options";
+    SECRETS.iter().any(|pattern| key.is(pattern))
+        || (of_options && SECRET_WORDS.iter().any(|word| key.last().contains(word)))
+}
+
+/// Puts the content of every `x_file` in the place of `x`.
+pub(super) fn read_files(tree: &mut Tree, report: &mut Report) {
+    let named = |key: &Key| {
+        let name = key.last().strip_suffix("_file")?;
+        let secret = key.sibling(name);
+        SECRETS.iter().any(|pattern| secret.is(pattern)).then_some(secret)
+    };
+    let found: Vec<(Key, Key, Value)> = tree
+        .leaves()
+        .into_iter()
+        .filter_map(|(key, value)| named(&key).map(|secret| (key, secret, value.clone())))
+        .collect();
+    for (key, secret, file) in found {
+        tree.remove(&key);
+        match content(&file, &secret, tree) {
+            Ok(text) => tree.put(&secret, Value::String(text)),
+            Err(text) => {
+                report.add(key, text);
+                report.settle(secret);
+            }
+        }
+    }
+}
+
+fn content(file: &Value, secret: &Key, tree: &Tree) -> Result<String, String> {
+    let name = secret.last();
+    let Some(file) = file.as_str() else {
+        return Err("the path of a file is needed here, as a text".to_owned());
+    };
+    if tree.get(secret).is_some() {
+        return Err(format!("`{name}` is set too; keep one of the two"));
+    }
+    let text = fs::read_to_string(file).map_err(|error| {
+        let cause = match error.kind() {
+            std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("cannot read {file:?}: {cause}; name a file that this user can read")
+    })?;
+    match text.trim_end_matches(['\n', '\r']) {
+        "" => Err(format!("{file:?} is empty; put the {name} into it")),
+        secret => Ok(secret.to_owned()),
+    }
+}
+
+/// Every text of the tree that must never be shown.
+///
+/// A text that also stands in the configuration in the open (a password that equals the user's
+/// name) cannot be told from it, and is not in the list.
+pub(super) fn collect(tree: &Tree) -> Vec<String> {
+    let mut secrets = Vec::new();
+    let mut open = vec!["pgherald".to_owned(), "postgres".to_owned()];
+    for (key, value) in tree.leaves() {
+        let texts: Vec<&str> = match value {
+            Value::String(text) => vec![text],
+            Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+            _ => continue,
+        };
+        for text in texts {
+            match super::url::parts(text) {
+                Some(parts) => {
+                    secrets.extend(parts.secrets.into_iter().map(str::to_owned));
+                    open.extend(parts.open.into_iter().map(str::to_owned));
+                }
+                None if is_secret(&key) => secrets.push(text.to_owned()),
+                None => open.push(text.to_owned()),
+            }
+        }
+    }
+    let decoded: Vec<String> = secrets.iter().map(|text| super::url::decode(text)).collect();
+    secrets.extend(decoded);
+    secrets.retain(|text| !text.is_empty() && !open.contains(text));
+    secrets.sort();
+    secrets.dedup();
+    secrets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Tree {
+        Tree::merge(text, Default::default()).unwrap()
+    }
+
+    #[test]
+    fn a_file_takes_the_place_of_the_secret() {
+        let path = std::env::temp_dir().join(format!("pgherald-secret-{}", std::process::id()));
+        fs::write(&path, "postgres://a:hunter2@localhost/b\n").unwrap();
+        let mut tree = tree(&format!("[postgres]\nurl_file = {path:?}"));
+        let mut report = Report::default();
+        read_files(&mut tree, &mut report);
+        fs::remove_file(&path).unwrap();
+        assert!(report.is_empty());
+        assert_eq!(
+            tree.get(&Key::dotted("postgres.url")).unwrap(),
+            "postgres://a:hunter2@localhost/b"
+        );
+        assert!(tree.get(&Key::dotted("postgres.url_file")).is_none());
+        assert_eq!(collect(&tree), ["hunter2"]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_file_is_said_by_its_key() {
+        let sink = "pipelines.a.sinks.b";
+        let mut tree = tree(&format!(
+            "[postgres]\nurl = \"x\"\nurl_file = \"y\"\n[{sink}.nats]\ntoken_file = \"/dev/null\"\n\
+             password_file = \"/does/not/exist\"\n[{sink}.kafka.sasl]\npassword_file = 3\n\
+             [{sink}.nats.tls]\nkey_file = \"stays\""
+        ));
+        let mut report = Report::default();
+        read_files(&mut tree, &mut report);
+        let problems = report.into_problems();
+        let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 4, "{texts:#?}");
+        assert!(texts[0].contains("kafka.sasl.password_file: the path of a file"), "{texts:#?}");
+        assert!(texts[1].contains("nats.password_file: cannot read"), "{texts:#?}");
+        assert!(texts[2].contains("nats.token_file: \"/dev/null\" is empty"), "{texts:#?}");
+        assert!(texts[3].contains("postgres.url_file: `url` is set too"), "{texts:#?}");
+    }
+
+    #[test]
+    fn secrets_are_found_wherever_they_stand() {
+        let sink = "pipelines.a.sinks.b";
+        let secrets = collect(&tree(&format!(
+            "[postgres]\nurl = \"postgres://app:p%40ss@db/app?password=second\"\n\
+             [{sink}.nats]\nservers = [\"nats://third@h\", \"tls://u:fourth@h\"]\ntoken = \"fifth\"\n\
+             user = \"app\"\npassword = \"app\"\n\
+             [{sink}.kafka.options]\n\"ssl.key.password\" = \"sixth\"\n\"client.id\" = \"open\""
+        )));
+        for secret in ["p%40ss", "p@ss", "second", "third", "fourth", "fifth", "sixth"] {
+            assert!(secrets.iter().any(|s| s == secret), "{secret} in {secrets:?}");
+        }
+        assert!(!secrets.iter().any(|s| s == "app" || s == "open"), "{secrets:?}");
+    }
+}

@@ -1,0 +1,31 @@
+//! The configuration as the rest of the program sees it: complete and without contradictions.
+
+use std::{net::SocketAddr, time::Duration};
+
+use pgherald_core::FlowSettings;
+use pgherald_listener::NotifySettings;
+use pgherald_postgres::PostgresSettings;
+
+use crate::sinks::SinkSettings;
+
+/// Everything that a running bridge needs to know.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) postgres: PostgresSettings,
+    /// Where the admin pages are served.
+    pub(crate) listen: SocketAddr,
+    /// How long a drain may take.
+    pub(crate) drain: Duration,
+    /// One for each sink of each pipeline, ordered by name.
+    pub(crate) flows: Vec<FlowPlan>,
+}
+
+/// One source into one sink.
+#[derive(Clone, Debug)]
+pub(crate) struct FlowPlan {
+    /// The key of the sink: `pipelines.<pipeline>.sinks.<sink>`.
+    pub(crate) key: String,
+    pub(crate) flow: FlowSettings,
+    pub(crate) source: NotifySettings,
+    pub(crate) sink: SinkSettings,
+}

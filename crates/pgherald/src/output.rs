@@ -1,0 +1,152 @@
+//! What commands print.
+
+use std::io::{self, Write};
+
+use pgherald_core::{Finding, Level};
+
+use crate::{
+    cli::{CheckFormat, Command},
+    config::Refused,
+    health::Answer,
+    scrub::Scrubber,
+};
+
+/// Prints to standard output. A reader that left (`| head`) is no error.
+pub(crate) fn print(text: &str) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn complain(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Says everything that is wrong with a configuration.
+pub(crate) fn refused(refused: &Refused, command: &Command) {
+    if let Command::Check { format: CheckFormat::Json } = command {
+        let problems: Vec<_> = refused
+            .problems
+            .iter()
+            .map(|problem| serde_json::json!({ "key": problem.key, "text": problem.text }))
+            .collect();
+        print(&format!("{}\n", serde_json::json!({ "problems": problems })));
+        return;
+    }
+    complain(&problems(refused));
+}
+
+fn problems(refused: &Refused) -> String {
+    let count = match refused.problems.len() {
+        1 => "1 problem".to_owned(),
+        n => format!("{n} problems"),
+    };
+    let mut text = format!("pgherald: {count} in the configuration {}\n", refused.path.display());
+    for problem in &refused.problems {
+        text.push_str(&format!("  {problem}\n"));
+    }
+    text
+}
+
+/// Prints what `check` found; true if there is no error.
+pub(crate) fn findings(findings: &[Finding], format: CheckFormat, scrubber: &Scrubber) -> bool {
+    let text = match format {
+        CheckFormat::Text => lines(findings),
+        CheckFormat::Json => document(findings),
+    };
+    print(&scrubber.scrub(&text));
+    count(findings, Level::Error) == 0
+}
+
+fn count(findings: &[Finding], level: Level) -> usize {
+    findings.iter().filter(|finding| finding.level == level).count()
+}
+
+fn lines(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|finding| finding.subject.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for finding in findings {
+        let level = match finding.level {
+            Level::Ok => "ok",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        let fix = match finding.fix.as_str() {
+            "" => String::new(),
+            fix => format!(" \u{2014} {fix}"),
+        };
+        let line = format!("{level:<7}  {:<width$}  {}{fix}", finding.subject, finding.text);
+        text.push_str(&line.replace(['\n', '\r'], " "));
+        text.push('\n');
+    }
+    let plural = |n: usize, word: &str| match n {
+        1 => format!("1 {word}"),
+        n => format!("{n} {word}s"),
+    };
+    let (errors, warnings) = (count(findings, Level::Error), count(findings, Level::Warning));
+    text + &format!(
+        "{} ok, {}, {}\n",
+        count(findings, Level::Ok),
+        plural(warnings, "warning"),
+        plural(errors, "error")
+    )
+}
+
+fn document(findings: &[Finding]) -> String {
+    let document = serde_json::json!({
+        "findings": findings,
+        "ok": count(findings, Level::Ok),
+        "warnings": count(findings, Level::Warning),
+        "errors": count(findings, Level::Error),
+    });
+    format!("{document:#}\n")
+}
+
+/// Prints who answered; true if it is a live pgherald.
+pub(crate) fn health(answer: io::Result<Answer>) -> bool {
+    match answer {
+        Ok(Answer::Alive(version)) => {
+            print(&format!("alive: {version}\n"));
+            true
+        }
+        Ok(Answer::Other(said)) => {
+            complain(&format!("pgherald: something else answers at admin.listen: {said}\n"));
+            false
+        }
+        Err(error) => {
+            complain(&format!("pgherald: no answer at admin.listen: {error}\n"));
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> Vec<Finding> {
+        vec![
+            Finding::ok("postgres.url", "server 18.1"),
+            Finding::warning("a.b", "is\nshort", "make it longer"),
+            Finding::error("a", "is missing", "add it"),
+        ]
+    }
+
+    #[test]
+    fn one_line_a_finding_and_a_summary() {
+        assert_eq!(
+            lines(&some()),
+            "ok       postgres.url  server 18.1\n\
+             warning  a.b           is short \u{2014} make it longer\n\
+             error    a             is missing \u{2014} add it\n\
+             1 ok, 1 warning, 1 error\n"
+        );
+    }
+
+    #[test]
+    fn the_document_says_the_same() {
+        let json: serde_json::Value = serde_json::from_str(&document(&some())).unwrap();
+        assert_eq!(json["findings"][2]["level"], "error");
+        assert_eq!(json["findings"][1]["fix"], "make it longer");
+        assert_eq!((&json["errors"], &json["ok"]), (&1.into(), &1.into()));
+    }
+}

@@ -1,0 +1,63 @@
+//! The kinds of sinks: the one place that knows them all.
+
+// A build without any kind still compiles: what it would do can then not be reached.
+#![cfg_attr(not(any(feature = "kafka", feature = "nats")), allow(unused, unreachable_code))]
+
+use std::sync::Arc;
+
+use pgherald_core::{Finding, FlowContext, Sink};
+
+/// The destination of a flow.
+#[derive(Clone, Debug)]
+pub(crate) enum SinkSettings {
+    #[cfg(feature = "kafka")]
+    Kafka(pgherald_sink_kafka::KafkaSettings),
+    #[cfg(feature = "nats")]
+    Nats(pgherald_sink_nats::NatsSettings),
+}
+
+impl SinkSettings {
+    /// The kind, as its table is called.
+    pub(crate) fn kind(&self) -> &'static str {
+        match *self {
+            #[cfg(feature = "kafka")]
+            Self::Kafka(_) => "kafka",
+            #[cfg(feature = "nats")]
+            Self::Nats(_) => "nats",
+        }
+    }
+
+    /// What opens writers to this destination.
+    pub(crate) fn factory(&self, context: &FlowContext) -> Arc<dyn Sink> {
+        let context = context.clone();
+        match *self {
+            #[cfg(feature = "kafka")]
+            Self::Kafka(ref settings) => {
+                Arc::new(pgherald_sink_kafka::KafkaSink::new(settings.clone(), context))
+            }
+            #[cfg(feature = "nats")]
+            Self::Nats(ref settings) => {
+                Arc::new(pgherald_sink_nats::NatsSink::new(settings.clone(), context))
+            }
+        }
+    }
+
+    /// Tests the destination; `key` is the sink's.
+    pub(crate) async fn check(&self, context: &FlowContext, key: &str) -> Vec<Finding> {
+        let key = format!("{key}.{}", self.kind());
+        match *self {
+            #[cfg(feature = "kafka")]
+            Self::Kafka(ref settings) => pgherald_sink_kafka::check(settings, context, &key).await,
+            #[cfg(feature = "nats")]
+            Self::Nats(ref settings) => pgherald_sink_nats::check(settings, context, &key).await,
+        }
+    }
+}
+
+/// Registers what the sinks measure.
+pub(crate) fn describe_metrics() {
+    #[cfg(feature = "kafka")]
+    pgherald_sink_kafka::describe_metrics();
+    #[cfg(feature = "nats")]
+    pgherald_sink_nats::describe_metrics();
+}

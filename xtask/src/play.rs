@@ -1,0 +1,45 @@
+//! `demo`, `up` and `fetch`.
+
+use std::process::Command;
+
+use pgherald_testkit::packages;
+
+use crate::cargo::{built, cargo, run};
+use crate::need;
+
+/// Builds the bridge and the demo program, optimised, and runs the demo program.
+pub(crate) fn play(task: &str, arguments: &[String]) -> Result<(), String> {
+    need::all(has_kafka(arguments))?;
+    fetch(arguments)?;
+    let what = ["build", "--release", "-p", "pgherald", "-p", "pgherald-testkit"];
+    let mut build = cargo(&what);
+    build.args(["--features", "pgherald-testkit/clients", "--bin", "pgherald", "--bin", "demo"]);
+    println!("building pgherald and the demo (release; the first time takes some minutes) ...");
+    run(build)?;
+    let mut demo = Command::new(built("release", "demo"));
+    demo.arg(task).args(arguments);
+    if std::env::var_os("PGHERALD_BIN").is_none() {
+        demo.env("PGHERALD_BIN", built("release", "pgherald"));
+    }
+    run(demo)
+}
+
+/// Fetches the servers into the cache.
+pub(crate) fn fetch(arguments: &[String]) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let runtime = runtime.map_err(|error| format!("no runtime: {error}"))?;
+    runtime.block_on(fetch_all(has_kafka(arguments))).map_err(|error| error.to_string())
+}
+
+async fn fetch_all(kafka: bool) -> pgherald_testkit::Result<()> {
+    packages::postgres(packages::PostgresVersion::V18).await?;
+    packages::nats().await?;
+    if kafka {
+        packages::kafka().await?;
+    }
+    Ok(())
+}
+
+fn has_kafka(arguments: &[String]) -> bool {
+    !arguments.windows(2).any(|words| words == ["--without", "kafka"])
+}
