@@ -1,1 +1,12 @@
-//! See Cargo.toml.
+//! The whole product from outside: the real binary between real servers, and what holds for the
+//! workspace as a whole.
+//!
+//! `PGHERALD_FULL=1` runs every fault at its full length (`cargo xtask prove`).
+
+#![cfg(test)]
+
+mod dependency_direction;
+mod stage;
+mod truth;
+
+mod first_light;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 pub use self::error::WrapError;
-use self::{attributes::Attributes, attributes::CONTENT_TYPE_HEADER};
+use self::attributes::{Attributes, CONTENT_TYPE_HEADER};
 use crate::{Body, BoxError, Message};
 
 /// How a message is wrapped.
@@ -48,9 +48,10 @@ pub enum Binding {
 /// | `time` | [`Message::since`] |
 /// | `subject` | the channel; of a gap only if it has exactly one |
 /// | `partitionkey` | the key; one that is not UTF-8 in base64, for CloudEvents wants a text |
-/// | `datacontenttype` | the message's own header `content-type`, else [`Message::content_type`]; of a gap `application/json`; of a tombstone only its own header |
+/// | `datacontenttype` | the message's own header `content-type`, else [`Message::content_type`] |
 ///
-/// An empty attribute is left out, an empty `ce-type` or `content-type` counts as missing, and of
+/// The media type of a gap is `application/json`, and a tombstone has none but its own header. An
+/// empty attribute is left out, an empty `ce-type` or `content-type` counts as missing, and of
 /// several the first counts. A gap has neither a key nor headers of its own.
 #[derive(Clone, Debug)]
 pub struct Wrapper {
@@ -60,7 +61,8 @@ pub struct Wrapper {
 }
 
 impl Wrapper {
-    /// For one flow; `event_source` is its [`FlowContext::event_source`](crate::FlowContext::event_source).
+    /// For one flow; `event_source` is what [`event_source`](crate::FlowContext::event_source)
+    /// says of it.
     #[must_use]
     pub fn new(envelope: Envelope, binding: Binding, event_source: &str) -> Self {
         Self { envelope, binding, event_source: event_source.into() }

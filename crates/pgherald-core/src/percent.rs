@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
-/// An attribute's value as a header line carries it: every UTF-8 byte outside U+0021–U+007E, every
+/// An attribute's value as a header line carries it: every UTF-8 byte outside U+0021 to U+007E, every
 /// double quote and every percent sign becomes `%XX`. Percent-decoding gives the value back.
 pub(crate) fn attribute(value: &str) -> Cow<'_, str> {
     if value.bytes().all(passes) { Cow::Borrowed(value) } else { Cow::Owned(encoded(value)) }

@@ -335,7 +335,7 @@ mod tests {
         let table = r#"{"brokers": "127.0.0.1:1", "topic": "t", "options":
             {"ssl.ca.pem": "nonsense", "security.protocol": "ssl"}}"#;
         let texts = resolve(table).unwrap_err();
-        assert!(texts[0].starts_with("k: ssl.ca.pem"), "{texts:?}");
+        assert!(texts[0].contains("ssl.ca.pem"), "{texts:?}");
         assert!(!texts[0].contains("nonsense"), "{texts:?}");
         let table = r#"{"brokers": "127.0.0.1:1", "topic": "t", "tls": {"ca_file": "/none.pem"}}"#;
         let texts = resolve(table).unwrap_err();

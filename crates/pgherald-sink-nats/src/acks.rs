@@ -1,15 +1,15 @@
 //! The server's answers, and the numbers by which they find their messages.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use async_nats::{HeaderMap, Message, StatusCode, Subject, Subscriber};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    connection::{Connection, News},
+    connection::{Connection, NEWS_MAX, News},
     error::NatsError,
 };
 
@@ -24,6 +24,8 @@ pub(crate) struct Link {
     inbox: String,
     next: u64,
     deadline: Instant,
+    /// Subjects whose refusal arrived while something was being sent.
+    denied: VecDeque<String>,
 }
 
 /// What the server says about one message.
@@ -54,7 +56,14 @@ impl Link {
             .subscribe(format!("{inbox}.*"))
             .await
             .map_err(|error| NatsError::Disconnected(error.to_string()))?;
-        Ok(Self { connection, answers, inbox, next: 0, deadline: Instant::now() })
+        Ok(Self {
+            connection,
+            answers,
+            inbox,
+            next: 0,
+            deadline: Instant::now(),
+            denied: VecDeque::new(),
+        })
     }
 
     /// Text that no other link has, for the ids of atomic batches.
@@ -94,7 +103,7 @@ impl Link {
         tokio::select! {
             biased;
             sent = sent => sent.map_err(|error| NatsError::Disconnected(error.to_string()))?,
-            error = ended(&mut self.connection.news) => return Err(error),
+            error = ended(&mut self.connection.news, &mut self.denied) => return Err(error),
             () = tokio::time::sleep(ACK_TIMEOUT) => return Err(NatsError::Silent(ACK_TIMEOUT)),
         }
         self.deadline = Instant::now() + ACK_TIMEOUT;
@@ -106,6 +115,9 @@ impl Link {
     /// # Cancellation
     /// Safe: nothing is taken that is not returned.
     pub(crate) async fn hear(&mut self) -> Result<Heard, NatsError> {
+        if let Some(subject) = self.denied.pop_front() {
+            return Ok(Heard::Denied(subject));
+        }
         loop {
             tokio::select! {
                 biased;
@@ -133,15 +145,17 @@ impl Link {
     /// # Cancellation
     /// Safe.
     pub(crate) async fn ended(&mut self) -> NatsError {
-        ended(&mut self.connection.news).await
+        // Whatever is denied now was settled long ago.
+        self.denied.clear();
+        ended(&mut self.connection.news, &mut self.denied).await
     }
 }
 
-async fn ended(news: &mut tokio::sync::mpsc::Receiver<News>) -> NatsError {
+async fn ended(news: &mut mpsc::Receiver<News>, denied: &mut VecDeque<String>) -> NatsError {
     loop {
         match news.recv().await {
             Some(News::Ended(why)) => return NatsError::Disconnected(why),
-            // A message that was denied gets no answer: whoever waits for it runs out of time.
+            Some(News::Denied(subject)) if denied.len() < NEWS_MAX => denied.push_back(subject),
             Some(News::Denied(_)) => {}
             None => return over(),
         }

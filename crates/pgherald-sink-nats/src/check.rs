@@ -138,7 +138,9 @@ fn unusable(error: NatsError, settings: &NatsSettings, at: &str) -> Finding {
     let fix = match &error {
         NatsError::SubjectNotBound { stream, .. } => {
             let subjects = settings.subjects.to_bind().join(",");
-            format!("nats stream edit {stream} --subjects with {subjects} added, or correct subject")
+            format!(
+                "nats stream edit {stream} --subjects with {subjects} added, or correct subject"
+            )
         }
         _ => "name another stream".to_owned(),
     };
@@ -158,7 +160,9 @@ fn atomic(client: &Client, info: &Info, at: &str) -> Option<Finding> {
     } else {
         (
             "the server has no atomic batches (allow_atomic)".to_owned(),
-            format!("upgrade to nats-server 2.12 or later, then nats stream edit {name} --allow-atomic"),
+            format!(
+                "upgrade to nats-server 2.12 or later, then nats stream edit {name} --allow-atomic"
+            ),
         )
     };
     let effect = "messages go as a chain: as safe, but slow while others write to the stream too, \
@@ -188,22 +192,31 @@ fn retention(info: &Info, at: &str) -> Vec<Finding> {
     if config.discard == DiscardPolicy::New && limited {
         findings.push(Finding::warning(
             at,
-            format!("stream {name} refuses messages when it is full (discard new): the flow then waits"),
+            format!(
+                "stream {name} refuses messages when it is full (discard new): the flow then waits"
+            ),
             format!("watch its size, or nats stream edit {name} --discard old"),
         ));
     }
     if config.discard == DiscardPolicy::Old && limited {
         findings.push(Finding::warning(
             at,
-            format!("stream {name} drops its oldest messages when it is full (discard old), read or not"),
+            format!(
+                "stream {name} drops its oldest messages when it is full (discard old), read or not"
+            ),
             "make its limits large enough for the longest absence of a consumer",
         ));
     }
     if !config.max_age.is_zero() && config.max_age < DUPLICATE_WINDOW * 30 {
         findings.push(Finding::warning(
             at,
-            format!("stream {name} drops messages after {:?} (max_age), read or not", config.max_age),
-            format!("nats stream edit {name} --max-age, longer than the longest absence of a consumer"),
+            format!(
+                "stream {name} drops messages after {:?} (max_age), read or not",
+                config.max_age
+            ),
+            format!(
+                "nats stream edit {name} --max-age, longer than the longest absence of a consumer"
+            ),
         ));
     }
     findings

@@ -25,7 +25,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Three unanswered pings end the connection.
 const PING_INTERVAL: Duration = Duration::from_secs(3);
 /// How much news may wait; more is the same news again.
-const NEWS_MAX: usize = 64;
+pub(crate) const NEWS_MAX: usize = 64;
 
 /// A client, and what happens to its connection.
 pub(crate) struct Connection {
@@ -111,7 +111,9 @@ fn nowhere() -> ServerAddr {
 
 fn news_of(event: Event) -> Option<News> {
     match event {
-        Event::Disconnected => Some(News::Ended("the server closed it or stopped answering".into())),
+        Event::Disconnected => {
+            Some(News::Ended("the server closed it or stopped answering".into()))
+        }
         Event::Closed => Some(News::Ended("closed".into())),
         Event::LameDuckMode => Some(News::Ended("the server is shutting down (lame duck)".into())),
         Event::ServerError(ServerError::AuthorizationViolation) => {

@@ -19,13 +19,33 @@ pub(crate) enum Class {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NatsError {
     #[error("no connection to {server}")]
-    Connect { server: String, #[source] source: BoxError },
-    #[error("{server} refused the credentials: correct user/password, token, credentials_file or nkey_file")]
-    Credentials { server: String, #[source] source: BoxError },
-    #[error("the TLS handshake with {server} failed: check tls.ca_file and the server's certificate")]
-    Handshake { server: String, #[source] source: BoxError },
+    Connect {
+        server: String,
+        #[source]
+        source: BoxError,
+    },
+    #[error(
+        "{server} refused the credentials: correct user/password, token, credentials_file or nkey_file"
+    )]
+    Credentials {
+        server: String,
+        #[source]
+        source: BoxError,
+    },
+    #[error(
+        "the TLS handshake with {server} failed: check tls.ca_file and the server's certificate"
+    )]
+    Handshake {
+        server: String,
+        #[source]
+        source: BoxError,
+    },
     #[error("{path} cannot be read: correct the path or its permissions")]
-    File { path: String, #[source] source: BoxError },
+    File {
+        path: String,
+        #[source]
+        source: BoxError,
+    },
     #[error("the connection ended: {0}")]
     Disconnected(String),
     #[error("no acknowledgement within {0:?}")]
@@ -36,11 +56,17 @@ pub(crate) enum NatsError {
     NoResponders,
     #[error("the JetStream request failed")]
     Request(#[source] BoxError),
-    #[error("nobody answers JetStream requests: enable jetstream in the server's configuration and for this account, or use mode = \"core\"")]
+    #[error(
+        "nobody answers JetStream requests: enable jetstream in the server's configuration and for this account, or use mode = \"core\""
+    )]
     NoJetStream,
-    #[error("stream {0} does not exist: create it (nats stream add {0}), or set create_stream = true")]
+    #[error(
+        "stream {0} does not exist: create it (nats stream add {0}), or set create_stream = true"
+    )]
     StreamMissing(String),
-    #[error("stream {stream} does not take {subject}: nats stream edit {stream} --subjects, or correct subject")]
+    #[error(
+        "stream {stream} does not take {subject}: nats stream edit {stream} --subjects, or correct subject"
+    )]
     SubjectNotBound { stream: String, subject: String },
     #[error("stream {0} is a mirror and takes no messages: name its origin")]
     Mirror(String),
@@ -59,9 +85,15 @@ pub(crate) enum NatsError {
 /// An operator's sentence for the refusals that one can mend.
 fn hint(code: u64) -> &'static str {
     match code {
-        10077 => ": the stream is full and discards new messages: raise its limits, shorten max_age, or purge it",
-        10047 | 10028 | 10002 | 10023 => ": the server or account has no storage left: raise its limits or remove data",
-        10054 => ": the stream's max_msg_size is smaller than the message: raise it, or lower message_bytes_max",
+        10077 => {
+            ": the stream is full and discards new messages: raise its limits, shorten max_age, or purge it"
+        }
+        10047 | 10028 | 10002 | 10023 => {
+            ": the server or account has no storage left: raise its limits or remove data"
+        }
+        10054 => {
+            ": the stream's max_msg_size is smaller than the message: raise it, or lower message_bytes_max"
+        }
         10097 => ": the headers of a message may hold 64 KiB",
         10060 => ": another stream takes this subject: correct stream or subject",
         10109 => ": the stream is sealed: name another one",

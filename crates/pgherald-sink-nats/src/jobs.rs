@@ -109,9 +109,12 @@ impl Jobs {
 
     /// The session is over: the first `sent` pieces may have arrived, the rest was not sent.
     pub(crate) fn fail(&mut self, sent: usize, fault: &Fault) {
-        self.resolve_all(Some(fault), |index| {
-            if index < sent { Open::Unknown } else { Open::Unsent }
-        });
+        self.resolve_all(
+            Some(fault),
+            |index| {
+                if index < sent { Open::Unknown } else { Open::Unsent }
+            },
+        );
     }
 
     fn resolve_all(&mut self, fault: Option<&Fault>, mut open: impl FnMut(usize) -> Open) {

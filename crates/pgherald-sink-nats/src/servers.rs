@@ -55,10 +55,7 @@ mod tests {
             assert_eq!(redact(url), shown);
         }
         let list: Servers = serde_json::from_str(r#""nats://me:hunter2@a,tls://b""#).unwrap();
-        assert_eq!(
-            serde_json::to_string(&list).unwrap(),
-            r#"["nats://[redacted]@a","tls://b"]"#
-        );
+        assert_eq!(serde_json::to_string(&list).unwrap(), r#"["nats://[redacted]@a","tls://b"]"#);
         assert!(!format!("{list:?}").contains("hunter2"));
     }
 }

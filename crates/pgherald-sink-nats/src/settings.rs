@@ -99,8 +99,9 @@ fn servers(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Ve
 }
 
 fn server(url: &str) -> Result<Server, &'static str> {
-    let parsed: ServerAddr =
-        url.parse().map_err(|_| "is no server address: write nats://host:4222 or tls://host:4222")?;
+    let parsed: ServerAddr = url
+        .parse()
+        .map_err(|_| "is no server address: write nats://host:4222 or tls://host:4222")?;
     if !matches!(parsed.scheme(), "nats" | "tls") {
         return Err("has an unknown scheme: use nats:// or tls://");
     }
@@ -157,7 +158,8 @@ fn login(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Logi
     }
     match (&config.user, &config.password) {
         (Some(_), None) => {
-            problems.add(format!("{key}.password"), "missing: user needs password or password_file");
+            problems
+                .add(format!("{key}.password"), "missing: user needs password or password_file");
             return None;
         }
         (None, Some(_)) => {
@@ -195,7 +197,8 @@ fn tls(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Option
 fn gap_subject(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Option<String>> {
     let Some(subject) = &config.gap_subject else { return Some(None) };
     if subject.contains(['{', '}']) {
-        problems.add(key, "takes all gaps of the sink and knows no placeholders: write one subject");
+        problems
+            .add(key, "takes all gaps of the sink and knows no placeholders: write one subject");
         return None;
     }
     if let Err(why) = legal(subject) {
@@ -223,7 +226,8 @@ fn template(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<T
         return None;
     }
     if text.starts_with(['.', '{']) || text.ends_with('.') || text.contains("..") {
-        problems.add(key, "needs a literal beginning and no empty token: such as \"app.{channel}\"");
+        problems
+            .add(key, "needs a literal beginning and no empty token: such as \"app.{channel}\"");
         return None;
     }
     Some(template)
@@ -233,13 +237,15 @@ fn stream(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Opt
     let at = format!("{key}.stream");
     match (config.mode, &config.stream) {
         (Mode::Core, None) if config.create_stream => {
-            let text = "has no meaning with mode = \"core\": take it out, or use mode = \"jetstream\"";
+            let text =
+                "has no meaning with mode = \"core\": take it out, or use mode = \"jetstream\"";
             problems.add(format!("{key}.create_stream"), text);
             None
         }
         (Mode::Core, None) => Some(None),
         (Mode::Core, Some(_)) => {
-            let text = "has no meaning with mode = \"core\": take it out, or use mode = \"jetstream\"";
+            let text =
+                "has no meaning with mode = \"core\": take it out, or use mode = \"jetstream\"";
             problems.add(at, text);
             None
         }

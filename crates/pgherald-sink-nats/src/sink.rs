@@ -52,8 +52,10 @@ impl NatsSink {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let name = format!("pgherald {}/{}", self.context.pipeline, self.context.sink);
         let connection = connect(&self.settings, &name, turn).await?;
-        let mut limits =
-            Limits { message_bytes: stream::message_bytes_max(&connection.client, None), bound: None };
+        let mut limits = Limits {
+            message_bytes: stream::message_bytes_max(&connection.client, None),
+            bound: None,
+        };
         let (mut way, mut stream_name) = (Way::Core, String::new());
         if let Some(wanted) = &self.settings.stream {
             let info = stream::find_or_create(&connection.client, &self.settings, wanted).await?;
@@ -117,8 +119,7 @@ impl NatsWriter {
             let place = u32::try_from(index).expect("a batch has fewer than 2^32 messages");
             if !open.is_empty() {
                 open.push((place, Open::Unsent));
-            } else if let Err(why) =
-                self.encoder.encode(place, &batch.messages[index], &mut pieces)
+            } else if let Err(why) = self.encoder.encode(place, &batch.messages[index], &mut pieces)
             {
                 open.push((place, Open::Rejected(why)));
             }

@@ -1,11 +1,11 @@
 //! The stream: found, or created where that is wished, and checked.
 
+use async_nats::Client;
 use async_nats::jetstream::{
     self, ErrorCode,
     context::{CreateStreamErrorKind, GetStreamErrorKind, RequestError, RequestErrorKind},
     stream::{Config, Info},
 };
-use async_nats::Client;
 
 use crate::{NatsSettings, error::NatsError, settings::StreamName, subject::covers};
 

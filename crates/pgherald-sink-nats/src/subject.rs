@@ -40,7 +40,10 @@ impl Subjects {
     }
 
     /// Every subject that the configuration alone names, or `None` where data does.
-    pub(crate) fn configured(&self, context: &FlowContext) -> Option<Vec<Result<String, BoxError>>> {
+    pub(crate) fn configured(
+        &self,
+        context: &FlowContext,
+    ) -> Option<Vec<Result<String, BoxError>>> {
         let channels = context.channels.as_deref();
         let rendered = self.template.configured(&self.pipeline, channels, encode)?;
         Some(rendered.into_iter().map(|subject| subject.and_then(checked)).collect())
@@ -96,7 +99,9 @@ fn push_escaped(byte: u8, subject: &mut String) {
 /// Whether a subject may be published to: no empty token, no wildcard, no blank, no control.
 pub(crate) fn legal(subject: &str) -> Result<(), BoxError> {
     if subject.split('.').any(str::is_empty) {
-        return Err("the subject would have an empty token: a dot at an end, or two in a row".into());
+        return Err(
+            "the subject would have an empty token: a dot at an end, or two in a row".into()
+        );
     }
     if let Some(bad) = subject.chars().find(|c| matches!(c, '*' | '>') || !c.is_ascii_graphic()) {
         return Err(format!("the subject would hold {bad:?}, which no subject may").into());
@@ -128,7 +133,8 @@ pub(crate) fn literals(template: &str) -> String {
 }
 
 fn depends_on_channel_only(template: &str) -> bool {
-    parts(template).all(|part| !matches!(part, Err(name) if name != "channel" && name != "pipeline"))
+    parts(template)
+        .all(|part| !matches!(part, Err(name) if name != "channel" && name != "pipeline"))
 }
 
 /// The narrowest subject with wildcards that covers everything that a template can name.

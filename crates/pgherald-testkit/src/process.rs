@@ -1,6 +1,7 @@
 //! A server process: started under a keeper thread, ended by its own pid.
 
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -49,6 +50,8 @@ impl Process {
         let out = File::create(log).map_err(|error| Error::because(log.display(), error))?;
         let err = out.try_clone().map_err(|error| Error::because(log.display(), error))?;
         command.stdin(Stdio::null()).stdout(out).stderr(err);
+        // A ctrl-C in the terminal is for the test, which then ends its servers in order.
+        command.process_group(0);
         let exit = Arc::new(Exit::default());
         let (started, start) = sync_channel(1);
         let theirs = Arc::clone(&exit);

@@ -101,7 +101,7 @@ async fn supervise(
                     tracing::warn!(signal, "ended at once by a second signal, without a drain");
                     return false;
                 }
-                tracing::info!(signal, drain_deadline_ms = drain.as_millis(), "stopping");
+                tracing::info!(signal, drain_deadline_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX), "stopping");
                 stop.cancel();
             }
             () = sleep_until(late), if overtime.is_some() => {

@@ -25,7 +25,7 @@ pub enum TemplateError {
     NoHeaderName,
     /// A brace is opened and not closed, closed and not opened, or opened twice.
     #[error(
-        "the braces of the template do not match: close each {{ with one }}, and use neither in a literal"
+        "the braces of the template do not match: close each {{ with one }}, use neither in a literal"
     )]
     Unbalanced,
 }

@@ -103,7 +103,7 @@ pub(crate) struct Carrier<'a> {
 
 impl<'a> Carrier<'a> {
     pub(crate) fn new(sink: &'a NatsSink, count: usize, sizes: &'a [usize]) -> Self {
-        let channel = |n: usize| if n % 3 == 0 { "b" } else { "a" };
+        let channel = |n: usize| if n.is_multiple_of(3) { "b" } else { "a" };
         let messages = (0..count).map(|n| message(n, channel(n))).collect();
         Self { sink, messages, sizes, depth: 8, sessions: 0, rest: Duration::ZERO }
     }
@@ -142,7 +142,9 @@ impl<'a> Carrier<'a> {
                     }
                     Err(_) => over = true,
                 }
-                tokio::time::sleep(self.rest).await;
+                if !self.rest.is_zero() {
+                    tokio::time::sleep(self.rest).await;
+                }
                 continue;
             }
             if under_way.is_empty() {

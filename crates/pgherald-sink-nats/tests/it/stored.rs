@@ -4,7 +4,11 @@ use std::time::Duration;
 
 use async_nats::{
     Client,
-    jetstream::{self, consumer::{AckPolicy, pull}, stream::Config},
+    jetstream::{
+        self,
+        consumer::{AckPolicy, pull},
+        stream::Config,
+    },
 };
 use futures_util::StreamExt;
 
@@ -86,7 +90,8 @@ pub(crate) const CLEAN: Seen = Seen { lost: 0, doubled: 0, inverted: 0 };
 pub(crate) fn seen(stored: &[Stored], count: usize) -> Seen {
     let mut known = vec![false; count];
     let (mut doubled, mut inverted, mut newest) = (0, 0, None);
-    for number in stored.iter().filter(|it| !it.header("Nats-Msg-Id").is_empty()).map(Stored::number)
+    for number in
+        stored.iter().filter(|it| !it.header("Nats-Msg-Id").is_empty()).map(Stored::number)
     {
         if std::mem::replace(&mut known[number], true) {
             doubled += 1;

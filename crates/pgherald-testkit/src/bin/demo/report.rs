@@ -56,9 +56,11 @@ fn each(ends: &[End<'_>], what: &str, count: impl Fn(&Verdict) -> usize) {
 }
 
 fn print_gap(evidence: &Evidence, ends: &[End<'_>]) {
+    let (cut, back) = (OUTAGE.as_secs_f64(), evidence.outage.as_secs_f64());
     println!(
-        "\nThe connection to PostgreSQL was cut for {OUTAGE:?} on purpose. Reported as a gap:\n"
+        "\nThe connection to PostgreSQL was cut for {cut} s on purpose; {back:.1} s after the cut"
     );
+    println!("the bridge was back. It reported the gap\n");
     row("in the log", evidence.log.first().map_or("missing", |line| line.trim()));
     let count = evidence.metric.unwrap_or_default();
     row(
