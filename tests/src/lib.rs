@@ -6,7 +6,9 @@
 #![cfg(test)]
 
 mod dependency_direction;
+mod envelope;
 mod stage;
 mod truth;
 
 mod first_light;
+mod load;

@@ -8,15 +8,12 @@ use pgherald_testkit::packages;
 use crate::cargo::{built, cargo, run};
 use crate::need;
 
-/// Builds the bridge and the demo program, optimised, and runs the demo program.
+/// Runs the demo program against the bridge.
 pub(crate) fn play(task: &str, arguments: &[String]) -> Result<(), String> {
     need::all(has_kafka(arguments))?;
     fetch(arguments)?;
-    let what = ["build", "--release", "-p", "pgherald", "-p", "pgherald-testkit"];
-    let mut build = cargo(&what);
-    build.args(["--features", "pgherald-testkit/clients", "--bin", "pgherald", "--bin", "demo"]);
     println!("building pgherald and the demo (release; the first time takes some minutes) ...");
-    run(build)?;
+    run(release_build())?;
     let mut demo = Command::new(built("release", "demo"));
     demo.arg(task).args(arguments);
     if std::env::var_os("PGHERALD_BIN").is_none() {
@@ -24,6 +21,13 @@ pub(crate) fn play(task: &str, arguments: &[String]) -> Result<(), String> {
     }
     // In our place, so that ctrl-C reaches it and the shell waits for its orderly end.
     Err(format!("cannot run the demo: {}", demo.exec()))
+}
+
+/// Builds the bridge and the demo program, optimised.
+pub(crate) fn release_build() -> Command {
+    let mut build = cargo(&["build", "--release", "-p", "pgherald", "-p", "pgherald-testkit"]);
+    build.args(["--features", "pgherald-testkit/clients", "--bin", "pgherald", "--bin", "demo"]);
+    build
 }
 
 /// Fetches the servers into the cache.

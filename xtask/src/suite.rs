@@ -27,7 +27,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
         .step("servers", |_| play::fetch(&[]))
         .step("unit", |count| check::tests(unit(), count))
         .step("e2e", |count| {
-            let binary = binary("debug")?;
+            let binary = binary("debug", debug_build())?;
             check::tests(e2e(binary, &["--skip", DIRECTION]), count)
         });
     steps.finish()
@@ -40,7 +40,7 @@ pub(crate) fn prove(arguments: &[String]) -> Result<(), String> {
     steps.step("tools", |_| need::all(true)).step("servers", |_| play::fetch(&[])).step(
         "prove",
         |count| {
-            let mut command = e2e(binary("release")?, &filter);
+            let mut command = e2e(binary("release", play::release_build())?, &filter);
             command.arg("--nocapture").env("PGHERALD_FULL", "1");
             check::tests(command, count)
         },
@@ -92,15 +92,16 @@ fn e2e(binary: OsString, arguments: &[&str]) -> Command {
     command
 }
 
-/// `PGHERALD_BIN`, else the program, freshly built.
-fn binary(profile: &str) -> Result<OsString, String> {
+/// `PGHERALD_BIN`, else the program as `build` makes it.
+fn binary(profile: &str, build: Command) -> Result<OsString, String> {
     if let Some(binary) = std::env::var_os("PGHERALD_BIN").filter(|it| !it.is_empty()) {
         return Ok(binary);
     }
-    let mut command = cargo(&["build", "--package", "pgherald", "--bin", "pgherald"]);
-    if profile == "release" {
-        command.arg("--release");
-    }
-    run(command)?;
+    run(build)?;
     Ok(built(profile, "pgherald").into_os_string())
+}
+
+/// The same packages and features as the step `unit`, so that cargo compiles no dependency twice.
+fn debug_build() -> Command {
+    cargo(&["build", "--workspace", "--all-features", "--exclude", E2E, "--bin", "pgherald"])
 }

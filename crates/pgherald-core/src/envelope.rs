@@ -9,8 +9,8 @@ mod structured;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-pub use self::error::WrapError;
 use self::attributes::{Attributes, CONTENT_TYPE_HEADER};
+pub use self::error::WrapError;
 use crate::{Body, BoxError, Message};
 
 /// How a message is wrapped.

@@ -59,6 +59,8 @@ pub(crate) struct Resolved {
     pub(crate) settled: usize,
     /// Messages that are still open although their outcome has come.
     pub(crate) open: usize,
+    /// Those of them that may have arrived.
+    pub(crate) unknown: usize,
 }
 
 impl Window {

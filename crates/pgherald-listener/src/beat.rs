@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub const HEARTBEAT_CHANNEL: &str = "pgherald";
 
 /// PostgreSQL takes fewer than 8000 bytes.
-const PAYLOAD_BYTES_MAX: usize = 7_900;
+const BEAT_BYTES_MAX: usize = 7_900;
 
 /// One heartbeat as it was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub(crate) fn payloads(session: u64, first: u64, flows: &[(Arc<str>, i64)]) -> V
     for (name, settled) in flows {
         // Quotes, colon, comma and a number of at most 20 digits.
         let cost = name.len() + 24;
-        if size + cost > PAYLOAD_BYTES_MAX - 64 {
+        if size + cost > BEAT_BYTES_MAX - 64 {
             parts.push(BTreeMap::new());
             size = 0;
         }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{KeyRule, beat::HEARTBEAT_CHANNEL};
 
+/// The largest payload of a notification, in bytes: PostgreSQL takes fewer than 8000.
+pub const PAYLOAD_BYTES_MAX: usize = 7_999;
+
 /// The longest channel name, in bytes: PostgreSQL cuts off the rest, and the name never matches.
 pub const CHANNEL_BYTES_MAX: usize = 63;
 

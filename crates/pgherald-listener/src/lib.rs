@@ -33,7 +33,7 @@ mod wire;
 pub use self::{
     beat::HEARTBEAT_CHANNEL,
     check::check,
-    config::{CHANNEL_BYTES_MAX, NotifyConfig, NotifySettings},
+    config::{CHANNEL_BYTES_MAX, NotifyConfig, NotifySettings, PAYLOAD_BYTES_MAX},
     error::ListenError,
     hub::{Hub, HubOptions},
     key::KeyRule,

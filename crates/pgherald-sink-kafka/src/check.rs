@@ -19,9 +19,6 @@ const SETTINGS_WAIT: Duration = Duration::from_secs(3);
 /// Room for a key and an envelope.
 const ENVELOPE_BYTES: usize = 65_536;
 
-/// The largest payload that PostgreSQL announces.
-const NOTIFY_BYTES_MAX: usize = 7999;
-
 /// Connects and looks at everything that the configuration names: brokers, topics and their
 /// settings, and where gaps go. Takes at most about ten seconds.
 pub async fn check(settings: &KafkaSettings, context: &FlowContext, key: &str) -> Vec<Finding> {
@@ -148,10 +145,7 @@ async fn check_limits(
     let topics: Vec<_> = found.iter().map(|found| found.topic.clone()).collect();
     let asked = spawn_blocking(move || handle.block_on(topic_settings(&config, &topics)));
     let limits = asked.await.unwrap_or_default();
-    let largest = match context.source {
-        "notify" => context.message_bytes_max.min(NOTIFY_BYTES_MAX),
-        _ => context.message_bytes_max,
-    };
+    let largest = context.message_bytes_max;
     for found in found {
         let limits = limits.get(&found.topic).copied().unwrap_or_default();
         let subject = format!("{key}.topic");

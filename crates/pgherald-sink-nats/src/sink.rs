@@ -28,8 +28,8 @@ use crate::{
     stream,
 };
 
-/// How many batches may wait for the connection; messages are bounded by the flow's budget.
-const JOBS_MAX: usize = 64;
+/// How many batches may wait to be joined; their messages are bounded by the flow's budget.
+const JOBS_MAX: usize = 1_024;
 
 /// Publishes one flow to NATS.
 pub struct NatsSink {

@@ -23,6 +23,8 @@ mod tool;
 mod wait;
 
 #[cfg(feature = "clients")]
+mod certificates;
+#[cfg(feature = "clients")]
 mod jetstream_reader;
 #[cfg(feature = "clients")]
 mod kafka_admin;
@@ -47,6 +49,8 @@ pub use scratch::Scratch;
 pub use tool::workspace_root;
 pub use wait::{eventually, eventually_some};
 
+#[cfg(feature = "clients")]
+pub use certificates::Certificates;
 #[cfg(feature = "clients")]
 pub use jetstream_reader::{JetStreamReader, StoredMessage};
 #[cfg(feature = "clients")]

@@ -3,11 +3,14 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use pgherald_testkit::packages::PostgresVersion;
 use pgherald_testkit::{
-    Announcement, JetStreamReader, Kafka, KafkaConsumer, Nats, Notifier, Observer, Postgres,
+    Announcement, Certificates, JetStreamReader, Kafka, KafkaConsumer, Nats, Notifier, Observer,
+    Postgres,
 };
 use rdkafka::ClientConfig;
 use rdkafka::producer::{FutureProducer, FutureRecord};
+use sqlx::Connection;
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -28,6 +31,29 @@ async fn an_observer_hears_what_notifiers_say_in_commit_order() -> Outcome {
     assert_eq!(said, got);
     let first = Announcement::id_of(heard[0].payload.as_bytes());
     assert!(first.is_some_and(|id| id.ends_with("-0")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn postgres_speaks_tls_with_a_certificate_for_loopback() -> Outcome {
+    let made = Certificates::new()?;
+    let postgres = Postgres::builder()
+        .version(PostgresVersion::V17Tls)
+        .file("server.crt", made.certificate_pem())
+        .file("server.key", made.key_pem())
+        .setting("ssl", "on")
+        .start()
+        .await?;
+    let authority = postgres.data().join("authority.pem");
+    std::fs::write(&authority, made.authority_pem())?;
+    let url = format!("{}?sslmode=verify-full", postgres.url());
+    let url = format!("{url}&sslrootcert={}", authority.display());
+    let mut connection = sqlx::PgConnection::connect(&url).await?;
+    let (ssl,): (bool,) =
+        sqlx::query_as("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+            .fetch_one(&mut connection)
+            .await?;
+    assert!(ssl);
     Ok(())
 }
 

@@ -9,8 +9,9 @@ use crate::{
     scrub::{CleanStderr, Scrubber},
 };
 
-/// What appears if `RUST_LOG` says nothing: libraries tell of trouble only.
-const NOISY: &str = "sqlx=warn,async_nats=warn,rdkafka=warn,librdkafka=warn,hyper=warn,rustls=warn";
+/// What appears if `RUST_LOG` says nothing: libraries tell of trouble only, and the NATS client, whose
+/// every disconnect the flow logs by itself, of nothing.
+const NOISY: &str = "sqlx=warn,async_nats=off,rdkafka=warn,librdkafka=warn,hyper=warn,rustls=warn";
 
 /// How much is logged if `RUST_LOG` says nothing.
 #[derive(Clone, Copy, Debug)]

@@ -77,7 +77,8 @@ pub(super) fn content_type(
     let Some(content_type) = attributes.content_type else { return };
     match binding {
         Binding::Kafka => each(CONTENT_TYPE_HEADER, content_type),
-        Binding::Nats => each(NATS_CONTENT_TYPE, &percent::attribute(content_type)),
+        // As on HTTP, printable ASCII stays readable: consumers compare it with a media type.
+        Binding::Nats => each(NATS_CONTENT_TYPE, &percent::header(content_type)),
         Binding::Http => each(CONTENT_TYPE_HEADER, &percent::header(content_type)),
     }
 }

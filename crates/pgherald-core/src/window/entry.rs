@@ -124,6 +124,7 @@ impl Entry {
                 (Fate::InFlight, Some(Open::Unsent | Open::Rejected(_))) => Fate::Unsent,
                 (fate, _) => fate,
             };
+            resolved.unknown += usize::from(*fate == Fate::Unknown);
             resolved.open += usize::from(matches!(fate, Fate::Unknown | Fate::Unsent));
         }
         self.open -= resolved.settled;

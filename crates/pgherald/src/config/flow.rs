@@ -58,7 +58,9 @@ impl FlowResolver<'_> {
             envelope: self.raw.envelope.unwrap_or(defaults::ENVELOPE),
             budget,
             batch,
-            message_bytes_max: message_bytes_max.unwrap_or(defaults::MESSAGE_BYTES_MAX),
+            message_bytes_max: message_bytes_max
+                .unwrap_or(defaults::MESSAGE_BYTES_MAX)
+                .min(pgherald_listener::PAYLOAD_BYTES_MAX),
         };
         let sink = self.destination(&context);
         let flow = FlowSettings {

@@ -38,7 +38,7 @@ fn nats_binary() {
             "ce-time: 1970-01-01T00:00:01.500000Z",
             "ce-subject: gr%C3%B6%C3%9Fe",
             "ce-partitionkey: customer%207",
-            "ce-datacontenttype: text/plain;%20charset=utf-8",
+            "ce-datacontenttype: text/plain; charset=utf-8",
             "Tenant: 100 % \"us\"",
             "City: K%C3%B6ln",
         ]

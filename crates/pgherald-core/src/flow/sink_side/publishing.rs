@@ -35,6 +35,8 @@ pub(super) struct Publishing<'a> {
     /// Since when nothing is published, because rejections have to be dealt with first.
     stopped: Option<Instant>,
     halted_until: Option<Instant>,
+    /// What came back unsent was published again, and nothing was confirmed since.
+    resent: bool,
     confirmed: bool,
 }
 
@@ -60,6 +62,7 @@ impl<'a> Publishing<'a> {
             rejections: Vec::new(),
             stopped: None,
             halted_until: None,
+            resent: false,
             confirmed: false,
         }
     }
@@ -197,6 +200,7 @@ impl<'a> Publishing<'a> {
         }
         self.link.metrics.publish_seconds.record(published.elapsed());
         self.confirmed |= resolved.settled > 0;
+        self.resent &= resolved.settled == 0;
         let rejected = self.note_rejections(sequence, outcome.open);
         self.link.release();
         if resolved.open == 0 {
@@ -204,10 +208,13 @@ impl<'a> Publishing<'a> {
         }
         match outcome.session {
             Some(error) => Err(error),
-            None if resolved.open > 0 && !rejected && self.stopped.is_none() => {
-                Err(SinkError::Transient("the outcome of a publish is not known".into()))
+            None if resolved.open == 0 || rejected || self.stopped.is_some() => Ok(()),
+            None if resolved.unknown == 0 && !self.resent => {
+                // Nothing is lost: the writer stands behind a rejection whose outcome is to come.
+                self.stop();
+                Ok(())
             }
-            None => Ok(()),
+            None => Err(SinkError::Transient("the outcome of a publish is not known".into())),
         }
     }
 
@@ -239,6 +246,8 @@ impl<'a> Publishing<'a> {
     /// Every outcome is known: the policy decides on the rejected messages, first to last, and
     /// publishing goes back to the first open message.
     fn judge(&mut self) {
+        // A writer that takes nothing, for no reason that it names, is of no use.
+        self.resent = self.rejections.is_empty();
         self.rejections.sort_by_key(|rejection| rejection.place);
         for rejection in std::mem::take(&mut self.rejections) {
             if let Verdict::Halt(why) = self.policy.apply(self.link, &rejection) {

@@ -1,7 +1,7 @@
 //! The accident on purpose: the bridge's connections to PostgreSQL are reset, and for a moment it
 //! cannot come back.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use pgherald_testkit::{Error, Result, eventually};
 
@@ -13,12 +13,33 @@ pub(crate) const OUTAGE: Duration = Duration::from_millis(500);
 /// How long it may take to come back.
 const RETURN: Duration = Duration::from_secs(20);
 
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outage {
+    cut: SystemTime,
+    /// From the cut until the bridge was ready again.
+    pub(crate) lasted: Duration,
+}
+
+impl Outage {
+    #[cfg(test)]
+    pub(crate) fn none() -> Self {
+        Self { cut: SystemTime::UNIX_EPOCH, lasted: Duration::ZERO }
+    }
+
+    /// True for a message sent so close to the outage that it may have waited for its end.
+    pub(crate) fn disturbs(&self, sent: SystemTime) -> bool {
+        let near = Duration::from_millis(500);
+        sent + near > self.cut && sent < self.cut + self.lasted + near
+    }
+}
+
 /// Cuts the bridge off after `delay`, and says how long it took until it was back.
-pub(crate) async fn provoke(stage: &Stage, delay: Duration) -> Result<Duration> {
+pub(crate) async fn provoke(stage: &Stage, delay: Duration) -> Result<Outage> {
     tokio::time::sleep(delay).await;
     let seconds = OUTAGE.as_secs_f64();
     println!("cutting the bridge's connection to PostgreSQL for {seconds} s ...");
-    let started = Instant::now();
+    let cut = SystemTime::now();
     stage.proxy.refuse();
     stage.proxy.reset();
     tokio::time::sleep(OUTAGE).await;
@@ -31,7 +52,9 @@ pub(crate) async fn provoke(stage: &Stage, delay: Duration) -> Result<Duration> 
     };
     let waited = eventually("the bridge is back and counts a gap", RETURN, back).await;
     match waited {
-        Ok(()) if !stage.bridge.ended() => Ok(started.elapsed()),
+        Ok(()) if !stage.bridge.ended() => {
+            Ok(Outage { cut, lasted: cut.elapsed().unwrap_or_default() })
+        }
         Ok(()) => Err(Error::because("the bridge has ended", stage.bridge.explain().await)),
         Err(error) => Err(Error::because(error, stage.bridge.explain().await)),
     }

@@ -1,17 +1,14 @@
 //! The summary that a person reads.
 
-use std::time::Duration;
-
 use pgherald_testkit::{Observed, Sent};
 
-use crate::accident::OUTAGE;
+use crate::accident::{OUTAGE, Outage};
 use crate::verdict::{Seen, Verdict};
 
 /// Everything the summary is made of.
 pub(crate) struct Evidence {
     pub(crate) seconds: u32,
-    /// From the cut until the bridge was ready again.
-    pub(crate) outage: Duration,
+    pub(crate) outage: Outage,
     pub(crate) sent: Sent,
     pub(crate) observed: Vec<Observed>,
     pub(crate) jetstream: Seen,
@@ -43,7 +40,8 @@ fn ends(evidence: &Evidence) -> Vec<End<'_>> {
     let kafka = evidence.kafka.as_ref().map(|seen| ("the Kafka consumer", seen));
     let jetstream = ("the JetStream subscriber", &evidence.jetstream);
     let all = kafka.into_iter().chain([jetstream]);
-    all.map(|(who, seen)| (who, seen, Verdict::on(seen, &evidence.observed))).collect()
+    all.map(|(who, seen)| (who, seen, Verdict::on(seen, &evidence.observed, evidence.outage)))
+        .collect()
 }
 
 fn row(what: &str, value: &str) {
@@ -56,7 +54,7 @@ fn each(ends: &[End<'_>], what: &str, count: impl Fn(&Verdict) -> usize) {
 }
 
 fn print_gap(evidence: &Evidence, ends: &[End<'_>]) {
-    let (cut, back) = (OUTAGE.as_secs_f64(), evidence.outage.as_secs_f64());
+    let (cut, back) = (OUTAGE.as_secs_f64(), evidence.outage.lasted.as_secs_f64());
     println!(
         "\nThe connection to PostgreSQL was cut for {cut} s on purpose; {back:.1} s after the cut"
     );
@@ -76,8 +74,10 @@ fn print_gap(evidence: &Evidence, ends: &[End<'_>]) {
 fn print_latency(ends: &[End<'_>]) {
     println!("\nLatency, from before the NOTIFY's transaction to the consumer:\n");
     for (who, _, verdict) in ends {
-        let (p50, p99) = (verdict.p50.as_secs_f64() * 1e3, verdict.p99.as_secs_f64() * 1e3);
-        row(who, &format!("p50 {p50:.1} ms, p99 {p99:.1} ms"));
+        let all = verdict.latency_all.p99.as_secs_f64() * 1e3;
+        let calm = &verdict.latency;
+        let (p50, p99) = (calm.p50.as_secs_f64() * 1e3, calm.p99.as_secs_f64() * 1e3);
+        row(who, &format!("p50 {p50:.1} ms, p99 {p99:.1} ms (p99 {all:.0} ms with the outage)"));
     }
 }
 

@@ -8,7 +8,7 @@ use pgherald_testkit::{
 };
 
 use crate::Options;
-use crate::accident::{gap_metric, provoke};
+use crate::accident::{Outage, gap_metric, provoke};
 use crate::report::{Evidence, print};
 use crate::stage::{CHANNELS, STREAM, Stage, TOPICS};
 use crate::verdict::Seen;
@@ -60,7 +60,7 @@ async fn warm_up(jetstream: &mut JetStreamReader, kafka: Option<&mut KafkaConsum
     Ok(())
 }
 
-async fn announce(stage: &Stage, seconds: u32) -> Result<(Sent, Duration)> {
+async fn announce(stage: &Stage, seconds: u32) -> Result<(Sent, Outage)> {
     let notifier = Notifier::new(&stage.postgres.url())
         .channels(&CHANNELS)
         .connections(CONNECTIONS)

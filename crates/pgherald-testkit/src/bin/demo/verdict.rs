@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use pgherald_testkit::{Announcement, KafkaRecord, Observed, StoredMessage};
 
+use crate::accident::Outage;
 use crate::gaps::Gap;
 
 /// What one consumer got, in its order.
@@ -31,6 +32,14 @@ pub(crate) struct Verdict {
     pub(crate) doubled: usize,
     pub(crate) unordered: usize,
     pub(crate) unknown: usize,
+    /// Of the messages that the outage did not disturb.
+    pub(crate) latency: Latency,
+    pub(crate) latency_all: Latency,
+}
+
+/// From just before a message's transaction to the consumer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Latency {
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
 }
@@ -73,13 +82,14 @@ impl Seen {
 
 impl Verdict {
     /// `observed` is the truth, in commit order.
-    pub(crate) fn on(seen: &Seen, observed: &[Observed]) -> Self {
+    pub(crate) fn on(seen: &Seen, observed: &[Observed], outage: Outage) -> Self {
         let place: HashMap<&str, usize> =
             observed.iter().enumerate().map(|(at, it)| (it.payload.as_str(), at)).collect();
         let mut verdict = Self { received: seen.messages.len(), ..Self::default() };
         verdict.count_arrivals(seen, &place);
         verdict.count_missing(seen, observed);
-        (verdict.p50, verdict.p99) = latencies(seen);
+        verdict.latency = Latency::of(seen, |sent| !outage.disturbs(sent));
+        verdict.latency_all = Latency::of(seen, |_| true);
         verdict
     }
 
@@ -127,19 +137,20 @@ impl Verdict {
     }
 }
 
-/// Median and 99th percentile from just before the transaction to the consumer.
-fn latencies(seen: &Seen) -> (Duration, Duration) {
-    let taken = |it: &Arrived| {
-        let sent = Announcement::sent_at(it.payload.as_bytes())?;
-        it.at.duration_since(sent).ok()
-    };
-    let mut all: Vec<Duration> = seen.messages.iter().filter_map(taken).collect();
-    all.sort_unstable();
-    let at = |percent: usize| {
-        let last = all.len().saturating_sub(1);
-        all.get(last * percent / 100).copied().unwrap_or_default()
-    };
-    (at(50), at(99))
+impl Latency {
+    fn of(seen: &Seen, counts: impl Fn(SystemTime) -> bool) -> Self {
+        let taken = |it: &Arrived| {
+            let sent = Announcement::sent_at(it.payload.as_bytes()).filter(|sent| counts(*sent))?;
+            it.at.duration_since(sent).ok()
+        };
+        let mut all: Vec<Duration> = seen.messages.iter().filter_map(taken).collect();
+        all.sort_unstable();
+        let at = |percent: usize| {
+            let last = all.len().saturating_sub(1);
+            all.get(last * percent / 100).copied().unwrap_or_default()
+        };
+        Self { p50: at(50), p99: at(99) }
+    }
 }
 
 #[cfg(test)]
@@ -169,10 +180,11 @@ mod tests {
     #[test]
     fn each_fault_is_counted_as_itself() {
         let truth = observed(&["1", "2", "3"]);
-        let good = Verdict::on(&seen(&["1", "2", "3"]), &truth);
+        let outage = Outage::none();
+        let good = Verdict::on(&seen(&["1", "2", "3"]), &truth, outage);
         assert_eq!(good.problems("x"), Vec::<String>::new());
-        let bad = Verdict::on(&seen(&["1", "3", "2", "1", "9"]), &truth);
+        let bad = Verdict::on(&seen(&["1", "3", "2", "1", "9"]), &truth, outage);
         assert_eq!((bad.lost, bad.doubled, bad.unordered, bad.unknown), (0, 1, 2, 1));
-        assert_eq!(Verdict::on(&seen(&["2"]), &truth).lost, 2);
+        assert_eq!(Verdict::on(&seen(&["2"]), &truth, outage).lost, 2);
     }
 }

@@ -1,0 +1,91 @@
+//! The default envelope, word for word: every header that must be there, and no other.
+
+use std::collections::BTreeMap;
+
+use pgherald_testkit::{KafkaRecord, StoredMessage};
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What only JetStream's own protocol puts beside the envelope.
+const NATS_PROTOCOL: [&str; 5] = [
+    "Nats-Expected-Stream",
+    "Nats-Expected-Last-Sequence",
+    "Nats-Batch-Id",
+    "Nats-Batch-Sequence",
+    "Nats-Batch-Commit",
+];
+
+/// A message without a key of pipeline `p` on Kafka.
+pub(crate) fn assert_default_on_kafka(record: &KafkaRecord) {
+    let text = |value: &Option<Vec<u8>>| {
+        String::from_utf8(value.clone().expect("a header has a value")).expect("headers are text")
+    };
+    let headers = record.headers.iter().map(|(name, value)| (name.clone(), text(value)));
+    let mut headers = by_name(headers);
+    assert_eq!(record.key, None, "a key out of nowhere: {record:?}");
+    assert_eq!(headers.remove("content-type").as_deref(), Some(TEXT));
+    assert_attributes("ce_", headers);
+}
+
+/// A message without a key of pipeline `p` on JetStream.
+pub(crate) fn assert_default_on_jetstream(message: &StoredMessage, sink: &str, stream: &str) {
+    let mut headers = by_name(message.headers.iter().cloned());
+    let id = headers.get("ce-id").cloned().unwrap_or_default();
+    assert_eq!(headers.remove("Nats-Msg-Id"), Some(format!("p/{sink}/{id}")));
+    assert_eq!(headers.get("Nats-Expected-Stream").map(String::as_str), Some(stream));
+    assert_eq!(headers.remove("ce-datacontenttype").as_deref(), Some(TEXT));
+    headers.retain(|name, _| !NATS_PROTOCOL.contains(&name.as_str()));
+    assert_attributes("ce-", headers);
+}
+
+fn by_name(headers: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    let mut all = BTreeMap::new();
+    for (name, value) in headers {
+        let twice = all.insert(name, value);
+        assert_eq!(twice, None, "a header stands there twice");
+    }
+    all
+}
+
+/// The CloudEvents attributes that every message has, and nothing besides.
+fn assert_attributes(prefix: &str, mut headers: BTreeMap<String, String>) {
+    let mut take = |name: &str| headers.remove(&format!("{prefix}{name}")).unwrap_or_default();
+    assert_eq!(take("specversion"), "1.0");
+    assert_eq!(take("source"), "/pgherald/p");
+    assert_eq!(take("type"), "pgherald.message");
+    assert_ne!(take("subject"), "", "the subject is the channel");
+    let (id, time) = (take("id"), take("time"));
+    assert!(is_notify_id(&id), "{id:?} is not <session>-<n>");
+    assert!(is_time(&time), "{time:?} is not RFC 3339 in UTC with microseconds");
+    assert!(headers.is_empty(), "more than the default envelope: {headers:?}");
+}
+
+/// `<session>-<n>`, the session as 16 hex digits.
+fn is_notify_id(id: &str) -> bool {
+    let Some((session, number)) = id.split_once('-') else { return false };
+    session.len() == 16
+        && session.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        && number.parse::<u64>().is_ok()
+}
+
+/// `2026-01-31T23:59:59.123456Z`
+fn is_time(time: &str) -> bool {
+    const SHAPE: &[u8] = b"dddd-dd-ddTdd:dd:dd.ddddddZ";
+    let fits = |(byte, shape): (u8, &u8)| match shape {
+        b'd' => byte.is_ascii_digit(),
+        other => byte == *other,
+    };
+    time.len() == SHAPE.len() && time.bytes().zip(SHAPE).all(fits)
+}
+
+#[test]
+fn shapes_tell_right_from_wrong() {
+    assert!(is_time("2026-01-31T23:59:59.123456Z"));
+    for wrong in ["2026-01-31T23:59:59Z", "2026-01-31 23:59:59.123456Z", "2026-01-31T23:59:59.123+00"] {
+        assert!(!is_time(wrong), "{wrong}");
+    }
+    assert!(is_notify_id("0123456789abcdef-7"));
+    for wrong in ["0123456789abcdef", "0123456789ABCDEF-7", "abc-7", "0123456789abcdef-gap-1"] {
+        assert!(!is_notify_id(wrong), "{wrong}");
+    }
+}
