@@ -8,7 +8,10 @@
 mod dependency_direction;
 mod envelope;
 mod stage;
+mod ticker;
 mod truth;
+mod windows;
 
 mod first_light;
+mod pg_faults;
 mod load;

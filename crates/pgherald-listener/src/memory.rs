@@ -1,6 +1,10 @@
 //! What the hub remembers from one LISTEN session to the next: where gaps begin.
 
-use std::{collections::HashMap, sync::Arc, time::SystemTime};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::SystemTime,
+};
 
 use pgherald_core::GapReason;
 use pgherald_postgres::from_micros;
@@ -21,9 +25,16 @@ struct Flow {
     ended: Option<GapReason>,
     /// Another session held the lock since then.
     taken: bool,
-    /// How far another carrier had settled, by its latest heartbeat.
+    /// The server process that holds the lock, as far as this process knows.
+    holder: Option<i32>,
+    /// How far that carrier had settled, by its latest heartbeat.
     settled: Option<SystemTime>,
+    /// What other server processes said, in case one of them turns out to be the holder.
+    unproven: VecDeque<(i32, SystemTime)>,
 }
+
+/// Any role may announce anything: so many strangers are remembered for a flow.
+const UNPROVEN_MAX: usize = 4;
 
 impl Memory {
     pub(crate) fn new(slots: &[Arc<Slot>]) -> Self {
@@ -31,24 +42,29 @@ impl Memory {
         Self { places: places.collect(), flows: vec![Flow::default(); slots.len()] }
     }
 
-    /// Another session's heartbeat. Untrusted: flows of others are passed over, and nobody can
-    /// have settled what is later than `now`.
-    pub(crate) fn heard(&mut self, beat: &Beat, now: SystemTime) {
+    /// Another session's heartbeat, announced by the server process `sender`. Untrusted: flows of
+    /// others are passed over, nobody can have settled what is later than `now`, and only the
+    /// holder of a flow's lock speaks for it.
+    pub(crate) fn heard(&mut self, beat: &Beat, sender: i32, now: SystemTime) {
         for (name, settled) in &beat.flows {
             if let Some(place) = self.places.get(name.as_str()) {
-                self.flows[*place].settled = Some(from_micros(*settled).min(now));
+                self.flows[*place].heard(sender, from_micros(*settled).min(now));
             }
+        }
+    }
+
+    /// Another session holds the flow's lock: that of the server process `holder`, if it could
+    /// still be seen.
+    pub(crate) fn taken(&mut self, flow: usize, holder: Option<i32>) {
+        self.flows[flow].taken = true;
+        if let Some(holder) = holder {
+            self.flows[flow].is_held_by(holder);
         }
     }
 
     /// A nonce that was sent at `at` came back while the flow was open.
     pub(crate) fn covered(&mut self, flow: usize, at: SystemTime) {
         self.flows[flow].covered = Some(at);
-    }
-
-    /// Another session holds the flow's lock.
-    pub(crate) fn taken(&mut self, flow: usize) {
-        self.flows[flow].taken = true;
     }
 
     /// The session that carried the flow ended, for that reason.
@@ -66,6 +82,30 @@ impl Memory {
                 Some(from) => (GapReason::Takeover, Some(from)),
                 None => (GapReason::Start, None),
             },
+        }
+    }
+}
+
+impl Flow {
+    fn heard(&mut self, sender: i32, settled: SystemTime) {
+        if self.holder == Some(sender) {
+            self.settled = Some(settled);
+            return;
+        }
+        self.unproven.retain(|(known, _)| *known != sender);
+        if self.unproven.len() == UNPROVEN_MAX {
+            self.unproven.pop_front();
+        }
+        self.unproven.push_back((sender, settled));
+    }
+
+    /// Until a new holder is heard, what the one before had settled still holds.
+    fn is_held_by(&mut self, holder: i32) {
+        self.holder = Some(holder);
+        let said = self.unproven.iter().find(|(sender, _)| *sender == holder);
+        if let Some((_, settled)) = said {
+            self.settled = Some(*settled);
+            self.unproven.clear();
         }
     }
 }
@@ -111,20 +151,30 @@ mod tests {
     #[test]
     fn a_takeover_begins_where_the_other_had_settled() {
         let mut memory = memory();
-        memory.taken(0);
-        memory.heard(&beat(7), at(100));
+        memory.heard(&beat(7), 70, at(100));
+        memory.taken(0, Some(70));
         assert_eq!(memory.open(0), (GapReason::Takeover, Some(at(7))));
         // We carried it, somebody else did, and we do again.
         memory.covered(0, at(20));
         memory.ended(0, GapReason::Disconnect);
-        memory.taken(0);
+        memory.taken(0, None);
         assert_eq!(memory.open(0), (GapReason::Takeover, Some(at(20))));
     }
 
     #[test]
     fn nobody_settles_the_future() {
         let mut memory = memory();
-        memory.heard(&beat(1_000), at(100));
+        memory.taken(0, Some(70));
+        memory.heard(&beat(1_000), 70, at(100));
         assert_eq!(memory.open(0), (GapReason::Takeover, Some(at(100))));
+    }
+
+    #[test]
+    fn only_the_holder_of_the_lock_is_believed() {
+        let mut memory = memory();
+        memory.taken(0, Some(70));
+        memory.heard(&beat(7), 70, at(100));
+        memory.heard(&beat(50), 666, at(100));
+        assert_eq!(memory.open(0), (GapReason::Takeover, Some(at(7))));
     }
 }

@@ -7,7 +7,10 @@ use pgherald_postgres::{
     Backend, LockKey, NOW_MICROS, PostgresError, PostgresSettings, ServerFacts, bounded, connect,
     end_backend, from_micros, holder, literal, query, try_locks,
 };
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{
+    PgConnection, Row,
+    postgres::{PgNotification, PgRow},
+};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -69,7 +72,7 @@ impl LiveSession {
         settings: &PostgresSettings,
         limit: Duration,
         former: Option<&Backend>,
-    ) -> Result<(Self, Vec<Beat>), PostgresError> {
+    ) -> Result<(Self, Vec<(Beat, i32)>), PostgresError> {
         let mut second = connect(settings).await?;
         let reading = ServerFacts::read(&mut second);
         bounded("read the server's settings", limit, reading).await?.require_listen()?;
@@ -107,8 +110,11 @@ impl LiveSession {
     }
 
     /// A nonce from the second connection must arrive while this session runs no statement.
-    /// Returns the heartbeats of others that were heard meanwhile.
-    async fn prove(&mut self, second: &mut PgConnection) -> Result<Vec<Beat>, PostgresError> {
+    /// Returns the heartbeats of others that were heard meanwhile, and who sent them.
+    async fn prove(
+        &mut self,
+        second: &mut PgConnection,
+    ) -> Result<Vec<(Beat, i32)>, PostgresError> {
         let number = self.take_numbers(1);
         let nonce = pulse_statement(&payloads(self.id, number, &[]));
         let sending = query(second, &nonce);
@@ -120,7 +126,7 @@ impl LiveSession {
                 let heard = self.wire.next().await?;
                 match Beat::parse(heard.payload()) {
                     Some(beat) if beat.session == id && beat.number == number => return Ok(()),
-                    Some(beat) => beats.push(beat),
+                    Some(beat) => beats.push((beat, sender(&heard))),
                     None => {}
                 }
             }
@@ -193,16 +199,21 @@ impl LiveSession {
         &mut self,
         key: LockKey,
         former: Option<&Backend>,
-    ) -> Result<(Arc<str>, bool), Loss> {
+    ) -> Result<LockHolder, Loss> {
         let limit = self.limit;
         let asking = async { holder(self.wire.connection().await?, key).await };
         let found = sort_out("find the lock's holder", limit, timeout(limit, asking).await)?;
         Ok(match found {
-            Ok(Some(holder)) => {
-                let ours = former.is_some_and(|former| former.pid == holder.pid);
-                (format!("the flow's lock is held by {holder}").into(), ours)
-            }
-            Ok(None) | Err(_) => ("the flow's lock was held a moment ago".into(), false),
+            Ok(Some(holder)) => LockHolder {
+                text: format!("the flow's lock is held by {holder}").into(),
+                pid: Some(holder.pid),
+                ours: former.is_some_and(|former| former.pid == holder.pid),
+            },
+            Ok(None) | Err(_) => LockHolder {
+                text: "the flow's lock was held a moment ago".into(),
+                pid: None,
+                ours: false,
+            },
         })
     }
 
@@ -223,6 +234,21 @@ impl LiveSession {
         let running = timeout(self.limit, self.wire.query(sql)).await;
         sort_out(doing, self.limit, running)
     }
+}
+
+/// The server process that announced it. The protocol's number is that of `pg_backend_pid()`.
+pub(crate) fn sender(heard: &PgNotification) -> i32 {
+    heard.process_id().cast_signed()
+}
+
+/// The session that holds a flow's lock.
+pub(crate) struct LockHolder {
+    /// Names it to an operator.
+    pub(crate) text: Arc<str>,
+    /// Its server process; `None`: it is gone already.
+    pub(crate) pid: Option<i32>,
+    /// It is a session of this process that is about to end.
+    pub(crate) ours: bool,
 }
 
 /// A statement's answer: the server's refusal does not end the session, anything else does.

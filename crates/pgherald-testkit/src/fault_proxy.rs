@@ -54,6 +54,7 @@ struct Faults {
     black_hole: Option<Direction>,
     refuse: bool,
     resets: u64,
+    strands: u64,
 }
 
 #[derive(Debug)]
@@ -110,6 +111,12 @@ impl FaultProxy {
         self.faults.send_modify(|faults| faults.resets += 1);
     }
 
+    /// Nothing passes any more on the connections of this moment, not even their end, whatever
+    /// [`heal`](Self::heal) does; new ones work. A router that forgot them does that.
+    pub fn strand(&self) {
+        self.faults.send_modify(|faults| faults.strands += 1);
+    }
+
     /// Refuses new connections (nobody listens); old ones go on.
     pub fn refuse(&self) {
         self.faults.send_modify(|faults| faults.refuse = true);
@@ -125,7 +132,8 @@ impl FaultProxy {
     pub fn heal(&self) {
         self.counters.until_cut.store(NEVER, Ordering::SeqCst);
         self.faults.send_modify(|faults| {
-            *faults = Faults { resets: faults.resets, ..Faults::default() };
+            let (resets, strands) = (faults.resets, faults.strands);
+            *faults = Faults { resets, strands, ..Faults::default() };
         });
     }
 
@@ -187,16 +195,16 @@ async fn carry(
     mut faults: watch::Receiver<Faults>,
     counters: Arc<Counters>,
 ) {
-    let resets = faults.borrow().resets;
+    let born = faults.borrow().clone();
     let mut reset_watch = faults.clone();
-    let reset = async { drop(reset_watch.wait_for(|it| it.resets != resets).await) };
+    let reset = async { drop(reset_watch.wait_for(|it| it.resets != born.resets).await) };
     let server = tokio::select! {
         () = reset => return drop(client.set_zero_linger()),
         server = dial(target, &mut faults) => server,
     };
     let Some(server) = server else { return drop(client.set_zero_linger()) };
     counters.open.fetch_add(1, Ordering::SeqCst);
-    between(client, server, resets, faults, &counters).await;
+    between(client, server, &born, faults, &counters).await;
     counters.open.fetch_sub(1, Ordering::SeqCst);
 }
 
@@ -209,21 +217,26 @@ async fn dial(target: SocketAddr, faults: &mut watch::Receiver<Faults>) -> Optio
 async fn between(
     mut client: TcpStream,
     mut server: TcpStream,
-    resets: u64,
+    born: &Faults,
     mut faults: watch::Receiver<Faults>,
     counters: &Counters,
 ) {
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let (up, down) = (faults.clone(), faults.clone());
+    let (up, down, mut stranded) = (faults.clone(), faults.clone(), faults.clone());
     let whole = {
         let (client_reads, client_writes) = client.split();
         let (server_reads, server_writes) = server.split();
         let up = pump(client_reads, server_writes, Direction::Up, up, counters);
         let down = pump(server_reads, client_writes, Direction::Down, down, counters);
         tokio::select! {
-            ended = async { tokio::try_join!(up, down) } => ended.is_ok(),
-            _ = faults.wait_for(|it| it.resets != resets) => false,
+            ended = async { tokio::try_join!(up, down) } => Some(ended.is_ok()),
+            _ = faults.wait_for(|it| it.resets != born.resets) => Some(false),
+            _ = stranded.wait_for(|it| it.strands != born.strands) => None,
         }
+    };
+    let whole = match whole {
+        Some(whole) => whole,
+        None => faults.wait_for(|it| it.resets != born.resets).await.is_err(),
     };
     if !whole {
         // Closing a socket that lingers for no time sends RST instead of FIN.

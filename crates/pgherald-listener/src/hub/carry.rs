@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::Running;
 use crate::{
     beat::{Beat, HEARTBEAT_CHANNEL},
-    session::{LiveSession, Loss},
+    session::{LiveSession, Loss, sender},
     slot::Carrier,
 };
 
@@ -48,9 +48,13 @@ struct Nonce {
 }
 
 impl<'a> Carry<'a> {
-    pub(super) fn new(hub: &'a mut Running, mut session: LiveSession, beats: Vec<Beat>) -> Self {
+    pub(super) fn new(
+        hub: &'a mut Running,
+        mut session: LiveSession,
+        beats: Vec<(Beat, i32)>,
+    ) -> Self {
         let now = session.clock.now();
-        beats.iter().for_each(|beat| hub.memory.heard(beat, now));
+        beats.iter().for_each(|(beat, sender)| hub.memory.heard(beat, *sender, now));
         let held = vec![false; hub.slots.len()];
         let at_once = Instant::now();
         Self {
@@ -163,13 +167,13 @@ impl<'a> Carry<'a> {
     async fn stand_by(&mut self, place: usize) -> Result<(), Loss> {
         let slot = Arc::clone(&self.hub.slots[place]);
         let previous = self.hub.previous.as_ref();
-        let (holder, ours) = self.session.holder(slot.lock, previous).await?;
-        if ours {
+        let holder = self.session.holder(slot.lock, previous).await?;
+        if holder.ours {
             return Ok(());
         }
-        self.hub.memory.taken(place);
-        if slot.set_carrier(Carrier::Other(Arc::clone(&holder))) {
-            info!(flow = %slot.name, reason = %holder, "standby");
+        self.hub.memory.taken(place, holder.pid);
+        if slot.set_carrier(Carrier::Other(Arc::clone(&holder.text))) {
+            info!(flow = %slot.name, reason = %holder.text, "standby");
         }
         Ok(())
     }
@@ -238,10 +242,10 @@ impl<'a> Carry<'a> {
         }
         let beat = Beat::parse(payload)?;
         if beat.session != self.session.id {
-            self.hub.memory.heard(&beat, at);
+            self.hub.memory.heard(&beat, sender(heard), at);
             return None;
         }
-        let ours = i64::from(heard.process_id()) == i64::from(self.session.backend.pid);
+        let ours = sender(heard) == self.session.backend.pid;
         let nonce = self.nonce.take_if(|nonce| ours && nonce.number == beat.number)?;
         self.echoed(nonce.sent);
         (!nonce.opens.is_empty()).then_some(nonce)
