@@ -81,7 +81,9 @@ fn is_time(time: &str) -> bool {
 #[test]
 fn shapes_tell_right_from_wrong() {
     assert!(is_time("2026-01-31T23:59:59.123456Z"));
-    for wrong in ["2026-01-31T23:59:59Z", "2026-01-31 23:59:59.123456Z", "2026-01-31T23:59:59.123+00"] {
+    for wrong in
+        ["2026-01-31T23:59:59Z", "2026-01-31 23:59:59.123456Z", "2026-01-31T23:59:59.123+00"]
+    {
         assert!(!is_time(wrong), "{wrong}");
     }
     assert!(is_notify_id("0123456789abcdef-7"));

@@ -5,13 +5,18 @@
 
 #![cfg(test)]
 
+mod brokers;
 mod dependency_direction;
 mod envelope;
 mod stage;
 mod ticker;
 mod truth;
+mod watch;
 mod windows;
 
 mod first_light;
-mod pg_faults;
 mod load;
+mod overflow;
+mod pg_faults;
+mod sink_faults;
+mod standby;

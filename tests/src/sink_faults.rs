@@ -3,17 +3,14 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use pgherald_testkit::{
-    Bridge, JetStreamReader, Kafka, KafkaConsumer, Nats, Postgres, eventually,
-};
-use tokio::time::sleep;
+use pgherald_testkit::eventually;
 
 use crate::{
-    stage::{Config, SOON, length, nats, postgres},
+    brokers::{Broker, Fault, Scene},
+    stage::{SOON, length, postgres},
     ticker::Ticker,
     truth::{
-        Arrival, assert_ids_are_stable, assert_repeats_are_runs, first_arrivals, from_jetstream,
-        from_kafka, missing_in_order,
+        Arrival, assert_ids_are_stable, assert_repeats_are_runs, first_arrivals, missing_in_order,
     },
     watch::{Watch, assert_all, assert_blames},
 };
@@ -28,172 +25,6 @@ const BACK_WITHIN: Duration = Duration::from_secs(15);
 /// What the sink without a fault may take for a message, on a machine that starts a broker.
 const UNDISTURBED: Duration = Duration::from_secs(2);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Broker {
-    Kafka,
-    Nats,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fault {
-    /// SIGKILL, and started again at once.
-    Killed,
-    /// Connections stay open and nobody answers.
-    Paused(Duration),
-    /// Ended cleanly, and started again after this time.
-    Stopped(Duration),
-}
-
-impl Broker {
-    fn sink(self) -> &'static str {
-        match self {
-            Self::Kafka => "bus",
-            Self::Nats => "live",
-        }
-    }
-
-    fn other(self) -> Self {
-        match self {
-            Self::Kafka => Self::Nats,
-            Self::Nats => Self::Kafka,
-        }
-    }
-}
-
-/// One pipeline into a Kafka and a NATS that a test may hurt.
-struct Scene {
-    postgres: Postgres,
-    kafka: Kafka,
-    nats: Nats,
-    bridge: Bridge,
-}
-
-impl Scene {
-    async fn start() -> Self {
-        let (postgres, nats) = (postgres().await, nats().await);
-        let kafka = Kafka::start().await.unwrap();
-        let config = Config::new(&postgres.url(), &["orders"])
-            .kafka("bus", &kafka, "faults", 1)
-            .nats("live", &nats, "FAULTS", "faults");
-        let bridge = Bridge::start(config.text()).await.unwrap();
-        bridge.wait_ready(SOON).await.unwrap();
-        Self { postgres, kafka, nats, bridge }
-    }
-
-    /// Begins and ends a fault; returns when the broker was there again.
-    async fn hurt(&self, broker: Broker, fault: Fault) -> Instant {
-        match fault {
-            Fault::Killed => {
-                self.kill(broker).await;
-                self.start_again(broker).await;
-            }
-            Fault::Paused(length) => {
-                self.pause(broker);
-                sleep(length).await;
-                self.resume(broker);
-            }
-            Fault::Stopped(length) => {
-                self.stop(broker).await;
-                sleep(length).await;
-                self.start_again(broker).await;
-            }
-        }
-        Instant::now()
-    }
-
-    async fn kill(&self, broker: Broker) {
-        match broker {
-            Broker::Kafka => self.kafka.kill().await,
-            Broker::Nats => self.nats.kill().await,
-        }
-        .unwrap();
-    }
-
-    async fn stop(&self, broker: Broker) {
-        match broker {
-            Broker::Kafka => self.kafka.stop().await,
-            Broker::Nats => self.nats.stop().await,
-        }
-        .unwrap();
-    }
-
-    async fn start_again(&self, broker: Broker) {
-        match broker {
-            Broker::Kafka => self.kafka.start_again().await,
-            Broker::Nats => self.nats.start_again().await,
-        }
-        .unwrap();
-    }
-
-    fn pause(&self, broker: Broker) {
-        match broker {
-            Broker::Kafka => self.kafka.pause(),
-            Broker::Nats => self.nats.pause(),
-        }
-    }
-
-    fn resume(&self, broker: Broker) {
-        match broker {
-            Broker::Kafka => self.kafka.resume(),
-            Broker::Nats => self.nats.resume(),
-        }
-    }
-
-    async fn ready_again(&self) -> Instant {
-        self.bridge.wait_ready(SOON).await.unwrap();
-        Instant::now()
-    }
-
-    /// Waits until a sink has confirmed everything.
-    async fn confirmed(&self, broker: Broker, count: usize) {
-        let labels = [("sink", broker.sink())];
-        let all = || async {
-            let Ok(metrics) = self.bridge.metrics().await else { return false };
-            metrics.value("pgherald_messages_published_total", &labels) == Some(count as f64)
-        };
-        let waited = eventually("everything is confirmed", SOON, all).await;
-        if let Err(error) = waited {
-            panic!("{error}: {broker:?}: {}", self.bridge.explain().await);
-        }
-    }
-
-    async fn reader(&self, broker: Broker) -> Reader {
-        match broker {
-            Broker::Kafka => Reader::Kafka(
-                KafkaConsumer::open(&self.kafka.bootstrap(), &["faults"]).await.unwrap(),
-            ),
-            Broker::Nats => {
-                Reader::Nats(JetStreamReader::open(&self.nats.url(), "FAULTS").await.unwrap())
-            }
-        }
-    }
-}
-
-/// Reads what lies at one sink.
-enum Reader {
-    Kafka(KafkaConsumer),
-    Nats(JetStreamReader),
-}
-
-impl Reader {
-    /// Reads until it is dropped; what it has read stays.
-    async fn read_on(&mut self) {
-        const FOREVER: Duration = Duration::from_secs(3600);
-        match self {
-            Self::Kafka(kafka) => drop(kafka.collect_until(FOREVER, |_| false).await),
-            Self::Nats(nats) => drop(nats.collect_until(FOREVER, |_| false).await),
-        }
-    }
-
-    /// Everything that lies there now.
-    async fn arrivals(&mut self) -> Vec<Arrival> {
-        match self {
-            Self::Kafka(kafka) => from_kafka(kafka.read_all(SOON).await.unwrap()),
-            Self::Nats(nats) => from_jetstream(nats.read_all(SOON).await.unwrap()),
-        }
-    }
-}
-
 /// When what happened.
 struct Course {
     calm: Instant,
@@ -204,17 +35,16 @@ struct Course {
 }
 
 async fn survives(broker: Broker, fault: Fault) {
-    let scene = Scene::start().await;
+    let scene = Scene::start(postgres().await).await;
     let mut undisturbed = scene.reader(broker.other()).await;
     let watch = Watch::start(&scene.bridge);
     let ticker = Ticker::start(&scene.postgres.url(), &["orders"], RATE);
-    let hurt_at;
     let course = async {
         let calm = Instant::now();
         ticker.more(300).await;
         let hurt = Instant::now();
         let healed = scene.hurt(broker, fault).await;
-        let back = scene.ready_again().await;
+        let back = scene.back(broker).await;
         ticker.more(300).await;
         Course { calm, hurt, healed, back, end: Instant::now() }
     };
@@ -222,7 +52,7 @@ async fn survives(broker: Broker, fault: Fault) {
         course = course => course,
         () = undisturbed.read_on() => unreachable!("it reads until it is dropped"),
     };
-    hurt_at = SystemTime::now() - course.hurt.elapsed();
+    let hurt_at = SystemTime::now() - course.hurt.elapsed();
     let ticks = ticker.stop().await;
     let truth: Vec<String> = ticks.into_iter().map(|tick| tick.id).collect();
     for either in [broker, broker.other()] {
@@ -265,7 +95,10 @@ fn assert_did_not_notice(arrivals: &[Arrival], truth: &[String], hurt: SystemTim
     latencies.sort_unstable();
     assert!(latencies.len() > 300, "messages flowed during the fault: {}", latencies.len());
     let (median, worst) = (latencies[latencies.len() / 2], latencies[latencies.len() - 1]);
-    println!("the other sink: {} messages, median {median:.1?}, worst {worst:.1?}", latencies.len());
+    println!(
+        "the other sink: {} messages, median {median:.1?}, worst {worst:.1?}",
+        latencies.len()
+    );
     assert!(worst < UNDISTURBED, "the other sink waited for {worst:?}");
 }
 
@@ -313,7 +146,7 @@ async fn nats_is_stopped_during_flow() {
 
 /// Nothing is published, and still a broker that is gone is noticed, and its return.
 async fn is_missed_without_traffic(broker: Broker) {
-    let scene = Scene::start().await;
+    let scene = Scene::start(postgres().await).await;
     let watch = Watch::start(&scene.bridge);
     let hurt = Instant::now();
     scene.kill(broker).await;
@@ -323,8 +156,9 @@ async fn is_missed_without_traffic(broker: Broker) {
     println!("{broker:?} was missed after {:.1?} without traffic", noticed - hurt);
     scene.start_again(broker).await;
     let healed = Instant::now();
-    assert_all(&watch.between(noticed, healed), 503, "while the broker is gone");
-    let back = scene.ready_again().await;
+    let gone = watch.between(noticed, healed);
+    assert!(gone.iter().all(|sample| sample.status == Some(503)), "while it is gone: {gone:?}");
+    let back = scene.back(broker).await;
     assert!(back - healed < BACK_WITHIN, "ready again only {:?} after the broker", back - healed);
     assert_blames(&watch.between(hurt, back), broker.sink());
     let ticker = Ticker::start(&scene.postgres.url(), &["orders"], RATE);

@@ -58,7 +58,7 @@ impl Ticker {
     }
 
     /// Everything that it announced.
-    pub(crate) async fn stop(mut self) -> Vec<Tick> {
+    pub(crate) async fn stop(&mut self) -> Vec<Tick> {
         self.stop.store(true, Ordering::SeqCst);
         self.task.join_next().await.expect("one task").expect("the ticker does not panic")
     }

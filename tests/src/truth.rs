@@ -1,8 +1,12 @@
 //! Compares what was announced with what arrived.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, SystemTime},
+};
 
 use pgherald_testkit::{Announcement, KafkaRecord, StoredMessage};
+use serde_json::Value;
 
 /// One message or gap at a consumer, in the order of its arrival.
 #[derive(Clone, Debug)]
@@ -13,6 +17,21 @@ pub(crate) struct Arrival {
     pub(crate) id: String,
     pub(crate) channel: String,
     pub(crate) gap: bool,
+    /// The gap's document.
+    pub(crate) gap_json: Option<Value>,
+    /// The envelope's time, as it stands there.
+    pub(crate) time: String,
+    /// When it was announced; none for a gap.
+    pub(crate) sent: Option<SystemTime>,
+    /// When the consumer got it.
+    pub(crate) at: SystemTime,
+}
+
+impl Arrival {
+    /// From just before its transaction to the consumer; none for a gap.
+    pub(crate) fn latency(&self) -> Option<Duration> {
+        self.at.duration_since(self.sent?).ok()
+    }
 }
 
 pub(crate) fn from_kafka(records: &[KafkaRecord]) -> Vec<Arrival> {
@@ -21,6 +40,10 @@ pub(crate) fn from_kafka(records: &[KafkaRecord]) -> Vec<Arrival> {
         id: record.header("ce_id").unwrap_or_default().to_owned(),
         channel: record.header("ce_subject").unwrap_or_default().to_owned(),
         gap: record.is_gap(),
+        gap_json: record.is_gap().then(|| gap_json(record.value.as_deref().unwrap_or_default())),
+        time: record.header("ce_time").unwrap_or_default().to_owned(),
+        sent: record.value.as_deref().and_then(Announcement::sent_at),
+        at: record.at,
     };
     records.iter().map(arrival).collect()
 }
@@ -31,8 +54,16 @@ pub(crate) fn from_jetstream(messages: &[StoredMessage]) -> Vec<Arrival> {
         id: message.header("ce-id").unwrap_or_default().to_owned(),
         channel: message.header("ce-subject").unwrap_or_default().to_owned(),
         gap: message.is_gap(),
+        gap_json: message.is_gap().then(|| gap_json(&message.payload)),
+        time: message.header("ce-time").unwrap_or_default().to_owned(),
+        sent: Announcement::sent_at(&message.payload),
+        at: message.at,
     };
     messages.iter().map(arrival).collect()
+}
+
+fn gap_json(payload: &[u8]) -> Value {
+    serde_json::from_slice(payload).expect("a gap is JSON")
 }
 
 /// The announced ids in the order of their first arrival.
@@ -68,4 +99,21 @@ pub(crate) fn missing_in_order(truth: &[String], arrived: &[String]) -> Vec<Stri
     }
     let arrived: BTreeSet<&str> = arrived.iter().map(String::as_str).collect();
     truth.iter().filter(|id| !arrived.contains(id.as_str())).cloned().collect()
+}
+
+/// What arrives again arrives as a run: the stream may go back, and never skips on its way forward.
+pub(crate) fn assert_repeats_are_runs(truth: &[String], arrivals: &[Arrival]) {
+    let rank: BTreeMap<&str, usize> =
+        truth.iter().enumerate().map(|(rank, id)| (id.as_str(), rank)).collect();
+    let announced = arrivals.iter().filter_map(|arrival| arrival.announced.as_deref());
+    let mut next = 0;
+    for id in announced {
+        let now = rank[id];
+        assert!(
+            now <= next,
+            "{id} arrived right after {:?}",
+            next.checked_sub(1).map(|n| &truth[n])
+        );
+        next = now + 1;
+    }
 }

@@ -30,8 +30,10 @@ pub(crate) struct Window {
 impl Window {
     fn of(message: &StoredMessage) -> Self {
         let json: Value = serde_json::from_slice(&message.payload).expect("a gap is JSON");
+        let id = message.header("ce-id").expect("a gap has an id").to_owned();
+        assert_eq!(id.split_once("-gap-").map(|(session, _)| session.len()), Some(16), "{id}");
         Self {
-            id: message.header("ce-id").expect("a gap has an id").to_owned(),
+            id,
             reason: json["reason"].as_str().expect("a reason").to_owned(),
             from: json["from"].as_str().map(instant),
             to: instant(json["to"].as_str().expect("an end")),

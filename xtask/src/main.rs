@@ -15,7 +15,7 @@ const HELP: &str = "\
 cargo xtask TASK
 
   test [--skip STEP]...        everything that must hold before a commit, in this order:
-                               fmt, clippy, rustdoc, direction, servers, unit, e2e
+                               fmt, clippy, rustdoc, direction, servers, unit, core, e2e
   prove [FILTER]               the end-to-end tests with their full lengths (faults of 20 s and 60 s)
   demo [--without kafka]       PostgreSQL, NATS and Kafka on loopback, the bridge between them,
        [--seconds N]           a provoked disconnect, and what the consumers saw

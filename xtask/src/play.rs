@@ -12,9 +12,10 @@ use crate::need;
 pub(crate) fn play(task: &str, arguments: &[String]) -> Result<(), String> {
     need::all(has_kafka(arguments))?;
     fetch(arguments)?;
-    println!("building pgherald and the demo (release; the first time takes some minutes) ...");
+    println!("building pgherald and the demo (the first time takes some minutes) ...");
     run(release_build())?;
-    let mut demo = Command::new(built("release", "demo"));
+    run(demo_build())?;
+    let mut demo = Command::new(built("debug", "demo"));
     demo.arg(task).args(arguments);
     if std::env::var_os("PGHERALD_BIN").is_none() {
         demo.env("PGHERALD_BIN", built("release", "pgherald"));
@@ -23,11 +24,15 @@ pub(crate) fn play(task: &str, arguments: &[String]) -> Result<(), String> {
     Err(format!("cannot run the demo: {}", demo.exec()))
 }
 
-/// Builds the bridge and the demo program, optimised.
+/// Builds the bridge, optimised.
 pub(crate) fn release_build() -> Command {
-    let mut build = cargo(&["build", "--release", "-p", "pgherald", "-p", "pgherald-testkit"]);
-    build.args(["--features", "pgherald-testkit/clients", "--bin", "pgherald", "--bin", "demo"]);
-    build
+    cargo(&["build", "--release", "-p", "pgherald", "--bin", "pgherald"])
+}
+
+/// Builds the demo program, which only waits and counts: without optimisation, as the tests do.
+fn demo_build() -> Command {
+    let what = ["build", "-p", "pgherald-testkit", "--features", "clients", "--bin", "demo"];
+    cargo(&what)
 }
 
 /// Fetches the servers into the cache.

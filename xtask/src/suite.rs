@@ -8,7 +8,8 @@ use crate::count::Count;
 use crate::steps::Steps;
 use crate::{check, need, play};
 
-const STEPS: [&str; 7] = ["fmt", "clippy", "rustdoc", "direction", "servers", "unit", "e2e"];
+const STEPS: [&str; 8] =
+    ["fmt", "clippy", "rustdoc", "direction", "servers", "unit", "core", "e2e"];
 const E2E: &str = "pgherald-tests";
 /// The test over `cargo metadata` of which crate may use which.
 const DIRECTION: &str = "dependency_direction";
@@ -26,6 +27,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
         .step("direction", direction)
         .step("servers", |_| play::fetch(&[]))
         .step("unit", |count| check::tests(unit(), count))
+        .step("core", |count| check::tests(core(), count))
         .step("e2e", |count| {
             let binary = binary("debug", debug_build())?;
             check::tests(e2e(binary, &["--skip", DIRECTION]), count)
@@ -84,6 +86,14 @@ fn direction(count: &mut Count) -> Result<(), String> {
 fn unit() -> Command {
     let what = ["test", "--workspace", "--all-features", "--no-fail-fast", "--exclude", E2E];
     cargo(&what)
+}
+
+/// 10,000 seeds of the simulation, and core's throughput: optimised, or it takes minutes.
+fn core() -> Command {
+    let what = ["test", "--release", "-p", "pgherald-core", "--test", "simulation"];
+    let mut command = cargo(&what);
+    command.args(["--test", "throughput"]);
+    command
 }
 
 fn e2e(binary: OsString, arguments: &[&str]) -> Command {

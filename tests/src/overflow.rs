@@ -1,0 +1,193 @@
+//! One sink is stopped for longer than its budget holds, under 2,000 notifications a second:
+//! PostgreSQL is not harmed, memory stays bounded, the other sink goes on, and what did not fit is
+//! one gap with exact edges.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use pgherald_testkit::{Announcement, Notifier, Observer, Postgres};
+use serde_json::Value;
+use sqlx::{Connection, PgConnection};
+use tokio::{task::JoinSet, time::interval};
+
+use crate::{
+    brokers::{Broker, Fault, Scene},
+    stage::{SOON, length},
+    truth::{Arrival, assert_ids_are_stable, first_arrivals, missing_in_order},
+    watch::{Watch, assert_blames},
+};
+
+const RATE: f64 = 2_000.0;
+/// `budget_messages_max` where nothing is said.
+const BUDGET_MESSAGES: usize = 10_000;
+/// Beside the padding in a message: the rest of its payload, its channel.
+const PADDING: usize = 2_000;
+const MESSAGE_BYTES: usize = PADDING + 100;
+const BESIDE_BUDGET: usize = 60_000_000;
+/// A few hundred milliseconds of the announcements fill 2 % of it; a stuck listener all of it.
+const QUEUE_PAGES: &str = "4096";
+const QUEUE_USAGE_MAX: f64 = 0.1;
+
+/// The database and the bridge, as they were at their worst.
+#[derive(Clone, Copy, Debug, Default)]
+struct Worst {
+    samples: u32,
+    queue_usage: f64,
+    /// Sessions of the bridge: fewest, and most with a snapshot that is older than 1 s.
+    sessions: i64,
+    holding_back: i64,
+}
+
+/// Looks at the worst of everything, from now until it is dropped.
+struct Lookout {
+    worst: Arc<Mutex<Worst>>,
+    _task: JoinSet<()>,
+}
+
+impl Lookout {
+    async fn start(scene: &Scene) -> Self {
+        let first = Worst { sessions: i64::MAX, ..Worst::default() };
+        let worst = Arc::new(Mutex::new(first));
+        let connection = PgConnection::connect(&scene.postgres.url()).await.unwrap();
+        let mut task = JoinSet::new();
+        task.spawn(look(connection, Arc::clone(&worst)));
+        Self { worst, _task: task }
+    }
+
+    fn worst(&self) -> Worst {
+        *self.worst.lock().expect("the lookout does not panic")
+    }
+}
+
+async fn look(mut connection: PgConnection, worst: Arc<Mutex<Worst>>) {
+    const SQL: &str = "SELECT pg_notification_queue_usage(), count(*), \
+        count(*) FILTER (WHERE backend_xmin IS NOT NULL \
+            AND xact_start < clock_timestamp() - interval '1 s') \
+        FROM pg_stat_activity WHERE application_name LIKE 'pgherald/%'";
+    let mut every = interval(Duration::from_millis(100));
+    loop {
+        every.tick().await;
+        let row: Result<(f64, i64, i64), _> = sqlx::query_as(SQL).fetch_one(&mut connection).await;
+        let (usage, sessions, holding_back) = row.expect("the server answers");
+        let mut worst = worst.lock().expect("the test does not panic");
+        worst.samples += 1;
+        worst.queue_usage = worst.queue_usage.max(usage);
+        worst.sessions = worst.sessions.min(sessions);
+        worst.holding_back = worst.holding_back.max(holding_back);
+    }
+}
+
+async fn overflows(broker: Broker, downtime: Duration) {
+    let postgres = Postgres::builder().setting("max_notify_queue_pages", QUEUE_PAGES);
+    let scene = Scene::start(postgres.start().await.unwrap()).await;
+    let observer = Observer::listen(&scene.postgres.url(), &["orders"]).await.unwrap();
+    let mut undisturbed = scene.reader(broker.other()).await;
+    let (watch, lookout) = (Watch::start(&scene.bridge), Lookout::start(&scene).await);
+    // It begins before the fault, and goes on behind it.
+    let messages = RATE as usize * (downtime.as_secs() as usize + 8);
+    let notifier = Notifier::new(&scene.postgres.url()).connections(4).padding(PADDING);
+    let began = Instant::now();
+    let course = async {
+        let fault = async {
+            scene.confirmed(broker, 2_000).await;
+            scene.hurt(broker, Fault::Stopped(downtime)).await;
+        };
+        let notifier = notifier.messages(messages).rate(RATE);
+        let (sent, ()) = tokio::join!(notifier.run(), fault);
+        let truth = observer.collect(sent.unwrap().count(), SOON).await.unwrap();
+        scene.confirmed(broker.other(), truth.len()).await;
+        scene.back(broker).await;
+        truth
+    };
+    let truth = tokio::select! {
+        truth = course => truth,
+        () = undisturbed.read_on() => unreachable!("it reads until it is dropped"),
+    };
+    let truth: Vec<String> =
+        truth.iter().filter_map(|it| Announcement::id_of(it.payload.as_bytes())).collect();
+    assert_eq!((truth.len(), observer.breaks()), (messages, 0));
+    assert_blames(&watch.between(began, Instant::now()), broker.sink());
+
+    let healthy = undisturbed.arrivals().await;
+    assert_eq!(first_arrivals(&healthy), truth, "the other sink has everything in order");
+    assert_eq!(healthy.len(), truth.len() + 1, "once, behind the gap of the start");
+    let arrivals = scene.reader(broker).await.arrivals().await;
+    let dropped = assert_one_exact_gap(&arrivals, &healthy, &truth);
+    assert_counted(&scene, broker, truth.len(), dropped).await;
+    assert_nobody_was_harmed(&scene, lookout.worst());
+    assert_eq!(scene.bridge.terminate(SOON).await.unwrap(), Some(0), "{}", scene.bridge.log());
+}
+
+/// What is missing is one run, and the gap in its place says so: how many, from when, to when.
+/// Returns how many.
+fn assert_one_exact_gap(arrivals: &[Arrival], healthy: &[Arrival], truth: &[String]) -> usize {
+    assert_ids_are_stable(arrivals);
+    let missing = missing_in_order(truth, &first_arrivals(arrivals));
+    let begin = truth.iter().position(|id| missing.first() == Some(id));
+    let begin = begin.expect("the budget did not hold everything");
+    assert_eq!(truth[begin..begin + missing.len()], missing, "one run is missing");
+    println!("{} of {} were dropped", missing.len(), truth.len());
+
+    let (gap, place) = the_overflow(arrivals);
+    assert_eq!(gap["count"].as_u64(), Some(missing.len() as u64), "{gap}");
+    assert_eq!(gap["channels"], serde_json::json!(["orders"]));
+    // Both flows hear a message at the same time: the other sink's tell the edges.
+    let edge = |id: &String| healthy.iter().find(|it| it.announced.as_ref() == Some(id)).unwrap();
+    assert_eq!(gap["from"], edge(&missing[0]).time, "the arrival of the first one");
+    assert_eq!(gap["to"], edge(&missing[missing.len() - 1]).time, "the arrival of the last one");
+
+    let around = |arrival: Option<&Arrival>| arrival.and_then(|it| it.announced.clone());
+    assert_eq!(around(arrivals.get(place - 1)).as_ref(), truth.get(begin - 1), "right before");
+    let behind = truth.get(begin + missing.len());
+    assert!(behind.is_some(), "messages flowed again behind the gap");
+    assert_eq!(around(arrivals.get(place + 1)).as_ref(), behind, "right behind");
+    missing.len()
+}
+
+/// The gap of the overflow and its place; there is no other gap but that of the start.
+fn the_overflow(arrivals: &[Arrival]) -> (&Value, usize) {
+    let gaps = arrivals.iter().filter(|arrival| arrival.gap);
+    let ids: BTreeSet<&str> = gaps.map(|arrival| arrival.id.as_str()).collect();
+    assert_eq!(ids.len(), 2, "the start and one overflow: {ids:?}");
+    let reason = |arrival: &Arrival| arrival.gap_json.as_ref().map(|gap| gap["reason"].clone());
+    let place = arrivals.iter().position(|it| reason(it) == Some("overflow".into()));
+    let place = place.expect("there is a gap of an overflow");
+    (arrivals[place].gap_json.as_ref().expect("it is a gap"), place)
+}
+
+async fn assert_counted(scene: &Scene, broker: Broker, announced: usize, dropped: usize) {
+    let metrics = scene.bridge.metrics().await.unwrap();
+    for (sink, gaps, dropped) in [(broker.sink(), 1.0, dropped), (broker.other().sink(), 0.0, 0)] {
+        let value = |name: &str, labels: &[(&str, &str)]| {
+            metrics.value(name, &[&[("sink", sink)], labels].concat())
+        };
+        assert_eq!(value("pgherald_gaps_total", &[("reason", "overflow")]), Some(gaps), "{sink}");
+        let taken = (announced - dropped) as f64;
+        assert_eq!(value("pgherald_messages_received_total", &[]), Some(taken), "{sink}");
+        assert_eq!(value("pgherald_messages_published_total", &[]), Some(taken), "{sink}");
+    }
+}
+
+fn assert_nobody_was_harmed(scene: &Scene, worst: Worst) {
+    let peak_kb = scene.bridge.peak_rss_kb().expect("it runs");
+    println!("peak RSS {peak_kb} kB, {worst:?}");
+    assert!(worst.samples > 50, "somebody looked: {worst:?}");
+    assert!(worst.sessions > 0, "the sessions of the bridge are known: {worst:?}");
+    assert!(worst.queue_usage < QUEUE_USAGE_MAX, "{worst:?}");
+    assert_eq!(worst.holding_back, 0, "nothing holds the vacuum horizon back");
+    let limit = BUDGET_MESSAGES * MESSAGE_BYTES + BESIDE_BUDGET;
+    assert!(peak_kb as usize * 1024 < limit, "{peak_kb} kB of at most {limit} bytes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_nats_overflows_alone_with_exact_edges() {
+    overflows(Broker::Nats, length(10, 60)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stopped_kafka_overflows_alone_with_exact_edges() {
+    overflows(Broker::Kafka, length(10, 60)).await;
+}
