@@ -20,3 +20,4 @@ mod overflow;
 mod pg_faults;
 mod sink_faults;
 mod standby;
+mod shutdown;

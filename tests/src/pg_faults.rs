@@ -79,7 +79,7 @@ impl Scene {
     }
 
     /// Everything that was announced is there or explained; the gaps are those of the faults.
-    async fn finish(mut self) -> Vec<Window> {
+    async fn finish(self) -> Vec<Window> {
         let ticks = self.ticker.stop().await;
         let last = ticks.last().unwrap().id.clone();
         let mut reader = JetStreamReader::open(&self.nats.url(), "PG").await.unwrap();

@@ -159,7 +159,7 @@ const SAME: (&str, &str) = ("p", "live");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_carrier_is_replaced() {
-    let mut pair = pair(&[SAME], &[SAME]).await;
+    let pair = pair(&[SAME], &[SAME]).await;
     pair.assert_standby(SAME).await;
     let (settled, began) = (pair.settled(SAME).await, SystemTime::now());
     pair.first.kill9().await.unwrap();
@@ -197,7 +197,7 @@ async fn a_carrier_that_is_cut_off_is_replaced() {
 }
 
 /// Stops announcing and holds the stream of the shared flow against it.
-async fn finish(mut pair: Pair, settled: SystemTime, began: SystemTime, by: SystemTime) {
+async fn finish(pair: Pair, settled: SystemTime, began: SystemTime, by: SystemTime) {
     let ticks = pair.ticker.stop().await;
     let stored = pair.stored(SAME, &ticks.last().unwrap().id).await;
     assert_takeover(&account(&ticks, &stored), settled, began, by);
@@ -205,7 +205,7 @@ async fn finish(mut pair: Pair, settled: SystemTime, began: SystemTime, by: Syst
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_carrier_that_stands_still_is_replaced_and_stands_by_when_it_wakes() {
-    let mut pair = pair(&[SAME], &[SAME]).await;
+    let pair = pair(&[SAME], &[SAME]).await;
     let (settled, began) = (pair.settled(SAME).await, SystemTime::now());
     pair.first.pause();
     until_state(&pair.second, SAME, "running").await;
@@ -265,7 +265,7 @@ async fn share(
     shared: (&str, &str),
     own: (&str, &str),
 ) {
-    let mut pair = pair(first, second).await;
+    let pair = pair(first, second).await;
     pair.assert_standby(shared).await;
     assert_eq!(flow(&pair.second, own.0, own.1).await["state"], "running");
     for flow in first {

@@ -10,7 +10,7 @@ use std::{
 
 use pgherald_testkit::eventually;
 use sqlx::{Connection, PgConnection};
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{sync::Mutex, task::JoinSet, time::sleep};
 
 use crate::stage::SOON;
 
@@ -31,7 +31,7 @@ pub(crate) struct Tick {
 pub(crate) struct Ticker {
     stop: Arc<AtomicBool>,
     committed: Arc<AtomicUsize>,
-    task: JoinSet<Vec<Tick>>,
+    task: Mutex<JoinSet<Vec<Tick>>>,
 }
 
 impl Ticker {
@@ -47,7 +47,7 @@ impl Ticker {
         };
         let mut task = JoinSet::new();
         task.spawn(ticking.run());
-        Self { stop, committed, task }
+        Self { stop, committed, task: Mutex::new(task) }
     }
 
     /// Waits until so many more are committed.
@@ -58,9 +58,10 @@ impl Ticker {
     }
 
     /// Everything that it announced.
-    pub(crate) async fn stop(&mut self) -> Vec<Tick> {
+    pub(crate) async fn stop(&self) -> Vec<Tick> {
         self.stop.store(true, Ordering::SeqCst);
-        self.task.join_next().await.expect("one task").expect("the ticker does not panic")
+        let ended = self.task.lock().await.join_next().await;
+        ended.expect("one task").expect("the ticker does not panic")
     }
 }
 

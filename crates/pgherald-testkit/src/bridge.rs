@@ -203,6 +203,11 @@ impl Bridge {
         self.process().terminate();
     }
 
+    /// SIGINT, without waiting.
+    pub fn send_interrupt(&self) {
+        self.process().signal(Signal::INT);
+    }
+
     /// SIGTERM, then its exit code (none if a signal ended it).
     pub async fn terminate(&self, deadline: Duration) -> Result<Option<i32>> {
         self.send_terminate();

@@ -60,7 +60,7 @@ pub(crate) struct Refused {
 pub(crate) fn load(option: Option<&Path>, environment: &Environment) -> Result<Loaded, Refused> {
     let path = file::locate(option, environment);
     let (variables, mut problems) = environment.texts();
-    let merged = file::read(&path).and_then(|text| {
+    let merged = file::text(&path, option, environment).and_then(|text| {
         Tree::merge(&text, variables).map_err(|_| Problem {
             key: path.display().to_string(),
             text: "cannot be merged with the environment; look for PGHERALD__ variables whose \

@@ -10,6 +10,9 @@ use crate::{
 
 /// The server's limit.
 const MESSAGES_MAX: usize = 1_000;
+/// So few messages go as a chain: the server stores each at once, while it commits a batch only
+/// after its last message and a flush. Many waiting messages are quicker as one batch.
+const CHAINED_MAX: usize = 32;
 /// The server holds a batch back until it is complete.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The stream's `allow_atomic` was taken away.
@@ -21,8 +24,8 @@ impl Delivery {
     /// Sends what waits as one batch and settles it.
     pub(super) async fn atomic(&mut self) -> Result<(), Stop> {
         let count = self.atomic_count();
-        if count == 1 {
-            return self.chain(1).await;
+        if count <= CHAINED_MAX {
+            return self.chain(count).await;
         }
         let first = self.link.next();
         self.send_batch(count).await?;

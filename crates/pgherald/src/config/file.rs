@@ -64,8 +64,22 @@ pub(super) fn locate(option: Option<&Path>, environment: &Environment) -> PathBu
         .unwrap_or_else(|| DEFAULT_PATH.into())
 }
 
+/// The text of the file at `path`. Where nobody named one and none lies in the usual place, the
+/// environment may say everything.
+pub(super) fn text(
+    path: &Path,
+    option: Option<&Path>,
+    environment: &Environment,
+) -> Result<String, Problem> {
+    let named = option.is_some() || environment.config.is_some();
+    match named || environment.variables.is_empty() || path.exists() {
+        true => read(path),
+        false => Ok(String::new()),
+    }
+}
+
 /// Reads the file and sees that it is TOML, before anybody looks at what it says.
-pub(super) fn read(path: &Path) -> Result<String, Problem> {
+fn read(path: &Path) -> Result<String, Problem> {
     let problem = |text| Problem { key: path.display().to_string(), text };
     let bytes = fs::read(path).map_err(|error| {
         problem(format!(
@@ -110,6 +124,18 @@ mod tests {
         for way in ["--config FILE", "PGHERALD_CONFIG", DEFAULT_PATH] {
             assert!(problem.text.contains(way), "{problem}");
         }
+    }
+
+    #[test]
+    fn the_environment_alone_will_do_unless_a_file_is_named() {
+        let path = Path::new("/does/not/exist.toml");
+        let url = || ("PGHERALD__POSTGRES__URL".into(), "postgres://localhost/a".into());
+        let variables = Environment::of([url()]);
+        assert_eq!(text(path, None, &variables).unwrap(), "");
+        assert!(text(path, Some(path), &variables).is_err());
+        assert!(text(path, None, &Environment::default()).is_err());
+        let named = Environment::of([("PGHERALD_CONFIG".into(), path.into()), url()]);
+        assert!(text(path, None, &named).is_err());
     }
 
     #[test]
