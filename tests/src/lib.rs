@@ -21,3 +21,4 @@ mod pg_faults;
 mod sink_faults;
 mod standby;
 mod shutdown;
+mod command_line;
