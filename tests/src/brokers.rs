@@ -150,7 +150,8 @@ impl Scene {
                 KafkaConsumer::open(&self.kafka.bootstrap(), &["faults"]).await.unwrap(),
             ),
             Broker::Nats => {
-                Reader::Nats(JetStreamReader::open(&self.nats.url(), "FAULTS").await.unwrap())
+                let opened = JetStreamReader::open(&self.nats.url(), "FAULTS").await;
+                Reader::Nats(Box::new(opened.unwrap()))
             }
         }
     }
@@ -159,7 +160,7 @@ impl Scene {
 /// Reads what lies at one sink.
 pub(crate) enum Reader {
     Kafka(KafkaConsumer),
-    Nats(JetStreamReader),
+    Nats(Box<JetStreamReader>),
 }
 
 impl Reader {

@@ -8,8 +8,8 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 /// What only JetStream's own protocol puts beside the envelope.
 const NATS_PROTOCOL: [&str; 5] = [
+    "Nats-Expected-Last-Msg-Id",
     "Nats-Expected-Stream",
-    "Nats-Expected-Last-Sequence",
     "Nats-Batch-Id",
     "Nats-Batch-Sequence",
     "Nats-Batch-Commit",

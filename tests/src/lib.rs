@@ -14,11 +14,14 @@ mod truth;
 mod watch;
 mod windows;
 
+mod command_line;
 mod first_light;
 mod load;
+mod names;
 mod overflow;
 mod pg_faults;
+mod secrets;
+mod shutdown;
 mod sink_faults;
 mod standby;
-mod shutdown;
-mod command_line;
+mod security;

@@ -1,7 +1,7 @@
 //! Whatever happens between the bridge and PostgreSQL: it comes back by itself, exactly what was
 //! announced meanwhile is missing, and a reported gap says so.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use pgherald_testkit::{
     Announcement, Bridge, Direction, FaultProxy, JetStreamReader, Nats, Observer, Postgres,
@@ -80,20 +80,26 @@ impl Scene {
 
     /// Everything that was announced is there or explained; the gaps are those of the faults.
     async fn finish(self) -> Vec<Window> {
-        let ticks = self.ticker.stop().await;
-        let last = ticks.last().unwrap().id.clone();
-        let mut reader = JetStreamReader::open(&self.nats.url(), "PG").await.unwrap();
-        let arrived = |stored: &[StoredMessage]| {
-            let newest = stored.last().and_then(|it| Announcement::id_of(&it.payload));
-            newest.as_deref() == Some(&last)
-        };
-        let stored = reader.collect_until(SOON, arrived).await.unwrap();
-        let windows = account(&ticks, stored);
+        let (ticks, windows) = self.account().await;
         assert_gaps_are_those_of(&self.faults, &windows);
         assert_it_says_so(&self.bridge, &windows).await;
         assert_eq!(self.bridge.terminate(SOON).await.unwrap(), Some(0), "{}", self.bridge.log());
         tell(&ticks, &self.faults, &windows);
         windows
+    }
+
+    /// Stops announcing, and holds what arrived against it.
+    async fn account(&self) -> (Vec<Tick>, Vec<Window>) {
+        let ticks = self.ticker.stop().await;
+        let last = ticks.last().unwrap().id.as_str();
+        let mut reader = JetStreamReader::open(&self.nats.url(), "PG").await.unwrap();
+        let arrived = |stored: &[StoredMessage]| {
+            let newest = stored.last().and_then(|it| Announcement::id_of(&it.payload));
+            newest.as_deref() == Some(last)
+        };
+        let stored = reader.collect_until(SOON, arrived).await.unwrap();
+        let windows = account(&ticks, stored);
+        (ticks, windows)
     }
 }
 
@@ -268,4 +274,44 @@ async fn a_pause_of_the_network_that_ends_in_time_costs_nothing() {
     scene.ticker.more(50).await;
     let windows = scene.finish().await;
     assert_eq!(windows.len(), 1, "{windows:#?}");
+}
+
+/// What was heard before goes out first, then the gap, then what the new session hears.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disconnect_while_the_sink_stands_still() {
+    let mut scene = scene(200.0).await;
+    scene.nats.pause();
+    scene.ticker.more(100).await;
+    let began = terminate_the_listener(&scene.postgres).await;
+    tokio::time::sleep(length(3, 20)).await;
+    scene.nats.resume();
+    scene.back("disconnect", began, began + BACK_WITHIN).await;
+    scene.finish().await;
+}
+
+/// One fault after the other, faster than the bridge comes back from them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_storm_of_faults() {
+    let scene = scene(200.0).await;
+    let until = Instant::now() + length(6, 60);
+    let mut waits = [20_u64, 700, 90, 1_900, 300].into_iter().cycle();
+    while Instant::now() < until {
+        for fault in [FaultProxy::reset, FaultProxy::strand, FaultProxy::refuse] {
+            fault(&scene.proxy);
+            scene.proxy.cut_after(waits.next().unwrap());
+            tokio::time::sleep(Duration::from_millis(waits.next().unwrap())).await;
+            scene.proxy.heal();
+        }
+    }
+    // The last session may be dead and not know it yet.
+    scene.proxy.refuse();
+    scene.proxy.reset();
+    scene.not_ready().await;
+    scene.proxy.heal();
+    scene.bridge.wait_ready(SOON).await.unwrap();
+    scene.ticker.more(50).await;
+    let (ticks, windows) = scene.account().await;
+    let missing: usize = windows.iter().map(|window| window.missing.len()).sum();
+    println!("storm: {missing} of {} missing, inside {} gaps", ticks.len(), windows.len());
+    assert!(windows.len() > 1 && missing > 0, "{windows:#?}");
 }

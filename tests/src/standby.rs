@@ -3,8 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use pgherald_testkit::{
-    Announcement, Bridge, Direction, FaultProxy, JetStreamReader, Nats, Observer, Postgres,
-    StoredMessage, eventually, eventually_some,
+    Announcement, Bridge, Direction, FaultProxy, JetStreamReader, Nats, Observed, Observer,
+    Postgres, StoredMessage, eventually, eventually_some,
 };
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
@@ -22,6 +22,8 @@ const HEARTBEAT_CHANNEL: &str = "pgherald";
 const ON_ITS_WAY: Duration = Duration::from_millis(500);
 /// After a kill the server itself ends the session.
 const AFTER_A_KILL: Duration = Duration::from_secs(10);
+/// A carrier that hears nothing for two heartbeats ends its session.
+const AFTER_ITS_OWN_END: Duration = Duration::from_secs(15);
 /// A carrier that is cut off or stands still loses its lock after three heartbeats.
 const AFTER_SILENCE: Duration = Duration::from_secs(20);
 
@@ -109,17 +111,21 @@ impl Pair {
     }
 
     /// Waits until the standby has heard how far the carrier of that flow is, and returns it.
-    async fn settled(&self, (pipeline, sink): (&str, &str)) -> SystemTime {
-        let name = format!("{pipeline}/{sink}");
-        let settled = || async {
-            let beats = self.heartbeats.all();
-            beats.iter().find_map(|beat| {
-                serde_json::from_str::<Value>(&beat.payload).ok()?["flows"][&name].as_u64()
-            })
-        };
+    async fn settled(&self, flow: (&str, &str)) -> SystemTime {
+        let settled = || async { self.told(flow) };
         let settled = eventually_some("the carrier's heartbeat", SOON, settled).await.unwrap();
         self.ticker.more(20).await;
         SystemTime::UNIX_EPOCH + Duration::from_micros(settled)
+    }
+
+    /// What the first session that spoke for that flow said last.
+    fn told(&self, (pipeline, sink): (&str, &str)) -> Option<u64> {
+        let read = |beat: &Observed| serde_json::from_str::<Value>(&beat.payload).ok();
+        let beats: Vec<Value> = self.heartbeats.all().iter().filter_map(read).collect();
+        let settled = |beat: &Value| beat["flows"][format!("{pipeline}/{sink}")].as_u64();
+        let first = beats.iter().find(|beat| settled(beat).is_some())?;
+        let theirs = |beat: &&Value| beat["session"] == first["session"];
+        beats.iter().filter(theirs).filter_map(settled).next_back()
     }
 
     /// Everything in that flow's stream, up to the ticker's last announcement.
@@ -181,19 +187,63 @@ async fn a_carrier_that_ends_in_good_order_is_replaced_at_once() {
     finish(pair, settled, began, began + Duration::from_secs(5)).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_carrier_that_is_cut_off_is_replaced() {
+/// Cuts the carrier off until it is replaced.
+async fn cut_off(direction: Direction, within: Duration) {
     let pair = pair(&[SAME], &[SAME]).await;
-    let (settled, began) = (pair.settled(SAME).await, SystemTime::now());
-    pair.proxy.black_hole(Direction::Both);
+    pair.settled(SAME).await;
+    let began = SystemTime::now();
+    pair.proxy.black_hole(direction);
     until_state(&pair.second, SAME, "running").await;
-    let alone = pair.first.readyz().await.unwrap();
-    assert_eq!(alone.status, 503, "{}", alone.body);
+    // Its last heartbeat may have reached the server, while its echo did not come back.
+    let settled = pair.settled(SAME).await;
+    not_ready(&pair.first).await;
     pair.ticker.more(50).await;
     pair.proxy.heal();
     until_state(&pair.first, SAME, "standby").await;
     pair.ticker.more(50).await;
-    finish(pair, settled, began, began + AFTER_SILENCE).await;
+    finish(pair, settled, began, began + within).await;
+}
+
+async fn not_ready(bridge: &Bridge) {
+    let not_ready = || async { bridge.readyz().await.is_ok_and(|it| it.status == 503) };
+    eventually("/readyz says 503", SOON, not_ready).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_carrier_that_is_cut_off_is_replaced() {
+    cut_off(Direction::Both, AFTER_SILENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_carrier_that_cannot_be_heard_is_replaced() {
+    cut_off(Direction::Up, AFTER_SILENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_carrier_that_cannot_hear_is_replaced() {
+    cut_off(Direction::Down, AFTER_ITS_OWN_END).await;
+}
+
+/// The carrier's connection is dead and a new one works: it ends its former session itself, and
+/// one of the two goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_carrier_whose_connection_the_network_forgot_or_its_standby_goes_on() {
+    let pair = pair(&[SAME], &[SAME]).await;
+    let (settled, began) = (pair.settled(SAME).await, SystemTime::now());
+    pair.proxy.strand();
+    not_ready(&pair.first).await;
+    pair.first.wait_ready(SOON).await.unwrap();
+    pair.second.wait_ready(SOON).await.unwrap();
+    pair.ticker.more(50).await;
+    let second = flow(&pair.second, SAME.0, SAME.1).await;
+    let ticks = pair.ticker.stop().await;
+    let windows = account(&ticks, &pair.stored(SAME, &ticks.last().unwrap().id).await);
+    if second["state"] == "running" {
+        return assert_takeover(&windows, settled, began, began + AFTER_SILENCE);
+    }
+    let reasons: Vec<&str> = windows.iter().map(|window| window.reason.as_str()).collect();
+    assert_eq!(reasons, ["start", "deaf"]);
+    assert!(windows[1].from < Some(began) && windows[1].to <= began + AFTER_SILENCE);
 }
 
 /// Stops announcing and holds the stream of the shared flow against it.

@@ -110,3 +110,73 @@ fn assert_unique_ids(stored: &[StoredMessage]) {
         assert!(ids.insert(id), "two messages have the id {id}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use super::*;
+
+    fn ticks(count: u64) -> Vec<Tick> {
+        let tick = |n| Tick {
+            id: format!("0-{n}"),
+            sent: UNIX_EPOCH + Duration::from_secs(n),
+            answered: UNIX_EPOCH + Duration::from_millis(n * 1_000 + 1),
+            committed: true,
+        };
+        (0..count).map(tick).collect()
+    }
+
+    fn stored(kind: &str, id: String, payload: String) -> StoredMessage {
+        StoredMessage {
+            sequence: 0,
+            subject: "s".into(),
+            headers: vec![("ce-type".into(), kind.into()), ("ce-id".into(), id)],
+            payload: payload.into_bytes(),
+            at: UNIX_EPOCH,
+        }
+    }
+
+    fn told(n: u64) -> StoredMessage {
+        let payload = format!("{{\"writer\":0,\"n\":{n}}}");
+        stored("pgherald.message", format!("0123456789abcdef-{n}"), payload)
+    }
+
+    fn gap(from: u64, to: u64) -> StoredMessage {
+        let at = |second| format!("1970-01-01T00:00:{second:02}.000000Z");
+        let (from, to) = (at(from), at(to));
+        let payload = format!("{{\"from\":\"{from}\",\"to\":\"{to}\",\"reason\":\"deaf\"}}");
+        stored("pgherald.gap", "0123456789abcdef-gap-7".into(), payload)
+    }
+
+    #[test]
+    fn a_gap_in_its_place_explains_what_is_missing() {
+        let windows = account(&ticks(5), &[told(0), gap(1, 3), gap(1, 3), told(3), told(4)]);
+        assert_eq!((windows.len(), windows[0].missing.len()), (1, 2));
+        assert_eq!(windows[0].subjects, ["s", "s"]);
+    }
+
+    #[test]
+    #[should_panic(expected = "none of these gaps covers it")]
+    fn a_gap_that_begins_too_late_explains_nothing() {
+        account(&ticks(5), &[told(0), gap(2, 3), told(3), told(4)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "none of these gaps covers it")]
+    fn a_gap_behind_a_later_message_explains_nothing() {
+        account(&ticks(5), &[told(0), told(3), gap(1, 3), told(4)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "0-1 arrived again, or after a later one")]
+    fn a_doubled_message_is_found() {
+        account(&ticks(2), &[told(0), told(1), told(1)]);
+    }
+
+    #[test]
+    #[should_panic(expected = "0-1 arrived again, or after a later one")]
+    fn a_message_behind_a_later_one_is_found() {
+        account(&ticks(3), &[told(0), gap(0, 2), told(2), told(1)]);
+    }
+}

@@ -16,6 +16,7 @@ const RECEIVED: &str = "pgherald_messages_received_total";
 const PUBLISHED: &str = "pgherald_messages_published_total";
 const REJECTED: &str = "pgherald_messages_rejected_total";
 const DEAD_LETTERED: &str = "pgherald_messages_dead_lettered_total";
+const BROKER_DUPLICATES: &str = "pgherald_broker_duplicates_total";
 const RETRIES: &str = "pgherald_publish_retries_total";
 const DROPPED: &str = "pgherald_messages_dropped_total";
 const PUBLISH_SECONDS: &str = "pgherald_publish_duration_seconds";
@@ -32,6 +33,7 @@ pub fn describe_metrics() {
     describe_counter!(PUBLISHED, "Messages that the sink confirmed, without gaps.");
     describe_counter!(REJECTED, "Messages that the sink will never take.");
     describe_counter!(DEAD_LETTERED, "Rejected messages that were kept as dead letters.");
+    describe_counter!(BROKER_DUPLICATES, "Messages that the broker recognised as stored already.");
     describe_counter!(RETRIES, "Messages that were published again after a fault.");
     describe_counter!(DROPPED, "Messages that an unfinished shutdown left undelivered.");
     describe_histogram!(PUBLISH_SECONDS, "From publishing a batch to the broker's word on it.");
@@ -62,6 +64,8 @@ impl FlowMetrics {
     pub(crate) fn new(context: &FlowContext) -> Self {
         let labels = labels(context);
         counter!(DEAD_LETTERED, labels.iter()).absolute(0);
+        // Counted by the sinks whose brokers tell; the family exists whatever the sinks are.
+        counter!(BROKER_DUPLICATES, labels.iter()).increment(0);
         let with = |key: &'static str, value: &'static str| {
             let mut all = labels.clone();
             all.push(Label::from_static_parts(key, value));

@@ -126,6 +126,10 @@ impl Window {
                 let apart = tail.join(entry, &self.limits).err();
                 self.messages += tail.len() - messages;
                 self.bytes = self.bytes + tail.bytes - bytes;
+                if apart.is_none() {
+                    // An empty tail was passed over; what joined it is work.
+                    self.next = self.next.min(self.end() - 1);
+                }
                 apart
             }
             None => Some(entry),

@@ -44,6 +44,8 @@ struct State {
     carrier: Carrier,
     /// Why the latest session ended.
     ended: Option<PostgresError>,
+    /// The fault of the connection that an attempt to attach was told last.
+    told: Option<PostgresError>,
 }
 
 /// What a read found.
@@ -66,6 +68,7 @@ impl Slot {
             queue: FlowQueue::new(budget, Arc::clone(channels)),
             carrier: Carrier::Unknown,
             ended: None,
+            told: None,
         };
         Self {
             name: format!("{}/{}", context.pipeline, context.sink).into(),
@@ -147,15 +150,26 @@ impl Slot {
         self.changed.notified()
     }
 
-    /// Whether a session can be had: `None`: not known yet. A flow with unread messages can always
-    /// be read, whoever carries it now.
+    /// Whether a session can be had: `None`: there is no news, wait for a change. A flow with unread
+    /// messages can always be read, whoever carries it now.
     pub(crate) fn attach(&self) -> Option<Result<Option<u64>, SourceError>> {
-        let state = self.state();
+        let mut state = self.state();
+        let told = state.told.take();
         match &state.carrier {
             Carrier::Session(session) => Some(Ok(Some(*session))),
             _ if !state.queue.is_empty() => Some(Ok(None)),
-            Carrier::Unknown => None,
-            Carrier::Down(fault) => Some(Err(source_error(fault.clone()))),
+            // A fault is told once. Who has heard it waits here, not in a backoff, and so is back
+            // as soon as the flow opens.
+            Carrier::Unknown => {
+                state.told = told;
+                None
+            }
+            Carrier::Down(fault) => {
+                let fault = fault.clone();
+                let news = told.as_ref() != Some(&fault);
+                state.told = Some(fault.clone());
+                news.then(|| Err(source_error(fault)))
+            }
             Carrier::Other(holder) => Some(Err(SourceError::Standby(holder.as_ref().into()))),
             Carrier::Stopped => Some(Err(SourceError::Stopped)),
         }

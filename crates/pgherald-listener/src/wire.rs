@@ -1,6 +1,11 @@
 //! One dedicated connection that can run statements and receive, and loses nothing in between.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    ops::{Deref, DerefMut},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use pgherald_postgres::{
@@ -10,14 +15,14 @@ use sqlx::{
     Acquire, PgPool,
     postgres::{PgListener, PgNotification, PgPoolOptions, PgRow},
 };
-use tokio::time::timeout;
+use tokio::{runtime::Builder, time::timeout};
 
 /// How long a graceful end may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection that has ended is never used again: the first error or end is the last word.
 pub(crate) struct Wire {
-    listener: PgListener,
+    listener: Cut,
     pool: PgPool,
     /// sqlx would connect again, silently.
     ended: bool,
@@ -38,7 +43,7 @@ impl Wire {
         let mut listener = bounded(&doing, CONNECT_TIMEOUT, connecting).await?;
         listener.eager_reconnect(false);
         listener.ignore_pool_close_event(true);
-        Ok(Self { listener, pool, ended: false })
+        Ok(Self { listener: Cut(Some(listener)), pool, ended: false })
     }
 
     /// Runs statements. What is announced meanwhile is kept and comes with the next receive.
@@ -55,7 +60,7 @@ impl Wire {
         if self.ended {
             return Err(sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()));
         }
-        (&mut self.listener).acquire().await
+        (&mut *self.listener).acquire().await
     }
 
     /// Begins to listen to these channels, in one committed statement.
@@ -98,10 +103,41 @@ impl Wire {
 
     /// Ends the session, so that its locks are free at once; gives up after a second.
     pub(crate) fn close(self) -> impl Future<Output = ()> {
-        let Self { listener, pool, .. } = self;
-        drop(listener);
+        let Self { mut listener, pool, .. } = self;
+        drop(listener.0.take());
         async move {
             let _ = timeout(CLOSE_TIMEOUT, pool.close()).await;
         }
+    }
+}
+
+/// Ends its connection at once, without a word, when it is dropped. Left to itself, sqlx would run
+/// one more statement on it, in a task of its own: on a dead connection that never ends, and the
+/// server would keep the session and its locks.
+struct Cut(Option<PgListener>);
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        let Some(listener) = self.0.take() else { return };
+        let Ok(elsewhere) = Builder::new_current_thread().build() else { return };
+        let entered = elsewhere.enter();
+        // That task is spawned here, and ends with its runtime before it begins.
+        drop(listener);
+        drop(entered);
+        elsewhere.shutdown_background();
+    }
+}
+
+impl Deref for Cut {
+    type Target = PgListener;
+
+    fn deref(&self) -> &PgListener {
+        self.0.as_ref().expect("there until it is closed")
+    }
+}
+
+impl DerefMut for Cut {
+    fn deref_mut(&mut self) -> &mut PgListener {
+        self.0.as_mut().expect("there until it is closed")
     }
 }

@@ -1,5 +1,7 @@
 //! What went wrong at the database, and whether an operator has to do something about it.
 
+use std::io::ErrorKind::{NotFound, PermissionDenied};
+
 use sqlx::error::DatabaseError;
 
 /// Whether waiting can help.
@@ -48,11 +50,18 @@ fn describe(error: &sqlx::Error) -> String {
     match error.as_database_error() {
         Some(database) => format!("{} (SQLSTATE {})", database.message(), state(database)),
         None => match error {
+            sqlx::Error::Io(io) if is_tls(io) => format!("TLS failed: {io}"),
             sqlx::Error::Io(io) => io.to_string(),
             sqlx::Error::Tls(tls) => format!("TLS failed: {tls}"),
             other => other.to_string(),
         },
     }
+}
+
+/// Whether the TLS library speaks: what it refuses in the middle of a handshake comes as bad data of
+/// the socket. Bad data of PostgreSQL's own protocol is another error.
+fn is_tls(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::InvalidData
 }
 
 fn state(error: &dyn DatabaseError) -> String {
@@ -61,11 +70,17 @@ fn state(error: &dyn DatabaseError) -> String {
 
 /// The class of an error and what to do about it; the wildcard arms are the safe class.
 fn classify(error: &sqlx::Error) -> (Class, &'static str) {
+    const TLS: &str =
+        "check sslmode and sslrootcert of postgres.url against the server's certificate";
     match error {
         sqlx::Error::Database(database) => classify_state(&state(&**database)),
-        sqlx::Error::Tls(_) => (
-            Class::Blocked,
-            "check sslmode and sslrootcert of postgres.url against the server's certificate",
+        sqlx::Error::Tls(_) => (Class::Blocked, TLS),
+        sqlx::Error::Io(io) if is_tls(io) => (Class::Blocked, TLS),
+        // A server that is restarting takes its socket away.
+        sqlx::Error::Io(io) if matches!(io.kind(), NotFound | PermissionDenied) => (
+            Class::Transient,
+            "check that the files in sslrootcert, sslcert and sslkey of postgres.url, or the \
+             socket, are there and may be read",
         ),
         sqlx::Error::Configuration(_) => (Class::Blocked, "mend postgres.url"),
         _ => (Class::Transient, ""),
@@ -121,5 +136,13 @@ mod tests {
         assert_eq!(error.to_string(), "cannot connect to db:5432: connection refused");
         let tls = PostgresError::of("connect", &sqlx::Error::Tls("bad certificate".into()));
         assert_eq!(tls.class, Class::Blocked);
+        let bad = std::io::Error::new(std::io::ErrorKind::InvalidData, "invalid peer certificate");
+        let handshake = PostgresError::of("connect", &sqlx::Error::Io(bad));
+        assert_eq!(handshake.class, Class::Blocked);
+        assert!(handshake.text.contains("TLS failed: invalid peer certificate"), "{handshake}");
+        assert!(handshake.fix.contains("sslrootcert"), "{handshake}");
+        let missing = PostgresError::of("connect", &sqlx::Error::Io(NotFound.into()));
+        assert_eq!(missing.class, Class::Transient);
+        assert!(missing.fix.contains("sslrootcert"), "{missing}");
     }
 }

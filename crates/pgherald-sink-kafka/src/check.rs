@@ -228,7 +228,8 @@ fn broken(key: &str, fault: &Fault) -> Finding {
     let text = fault.to_string();
     let (text, remedy) = text.split_once("; ").unwrap_or((&text, ""));
     let (name, otherwise) = match fault {
-        Fault::Refused(_) => ("sasl", "check the sasl and tls tables"),
+        Fault::Refused(_) => ("sasl", "correct mechanism, username and password"),
+        Fault::Untrusted(_) => ("tls", "correct tls.ca_file"),
         fault if fault.is_of_topic() => ("topic", "create the topic or grant access to it"),
         _ => ("brokers", "check that the addresses are right, reachable from here and listening"),
     };

@@ -21,7 +21,7 @@ use crate::{
 /// How many looked-up topics are remembered.
 const KNOWN_MAX: usize = 10_000;
 
-/// How long a full queue is left alone. It holds more than the flow's budget, so this is rare.
+/// How long a full queue is left alone: it holds less than the flow's budget in bytes.
 const FULL_WAIT: Duration = Duration::from_millis(2);
 
 /// Headers of the default envelope, so that they are allocated once.

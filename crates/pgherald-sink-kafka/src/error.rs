@@ -74,8 +74,14 @@ pub(crate) enum Fault {
     NotCreated(Arc<str>, Arc<str>),
     #[error("topic {0} cannot be used now: {1}")]
     Topic(Arc<str>, Code),
-    #[error("the brokers refuse the connection: {0}; check the sasl and tls tables")]
+    #[error(
+        "the brokers refuse the credentials: {0}; check mechanism, username and password of the sasl table"
+    )]
     Refused(Arc<str>),
+    #[error(
+        "no TLS session with the brokers: {0}; check tls.ca_file, and that the brokers' certificates name their hosts and have not expired"
+    )]
+    Untrusted(Arc<str>),
     #[error("no broker answers: {0}")]
     Unreachable(Arc<str>),
     #[error("the broker takes nothing of this flow: {0}")]
@@ -95,6 +101,15 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
+    /// The fault behind a failed connection, if only an operator can mend it.
+    pub(crate) fn of_connection(code: Code, reason: &str) -> Option<Self> {
+        match code {
+            Code::Authentication => Some(Self::Refused(plain(reason).into())),
+            Code::SSL => Some(Self::Untrusted(plain(reason).into())),
+            _ => None,
+        }
+    }
+
     /// The fault behind a failed delivery. `dynamic`: data names the topic.
     pub(crate) fn of_delivery(code: Code, topic: &str, dynamic: bool) -> Self {
         match (Class::of(code), code) {
@@ -124,6 +139,7 @@ impl Fault {
             | Self::DeniedTopic(_)
             | Self::NotCreated(..)
             | Self::Refused(_)
+            | Self::Untrusted(_)
             | Self::Cluster(_) => true,
             Self::Topic(_, code) => Class::of(*code) != Class::Transient,
             Self::Unreachable(_)
@@ -159,6 +175,13 @@ pub(crate) enum Refusal {
     TooLarge,
     #[error("the broker refuses it: {0}")]
     Broker(Code),
+}
+
+/// librdkafka's sentence without its advice, which names properties that are tables here, and without
+/// how long it took, which makes each one different.
+pub(crate) fn plain(reason: &str) -> &str {
+    let end = [", verify that ssl.ca.location", " (after "].map(|tail| reason.find(tail));
+    &reason[..end.into_iter().flatten().min().unwrap_or(reason.len())]
 }
 
 /// Why a client could not be created, without the value of any secret.
@@ -231,6 +254,20 @@ mod tests {
         ] {
             assert_eq!(Class::of(code), class, "{code:?}");
         }
+    }
+
+    #[test]
+    fn a_refused_connection_names_its_table() {
+        let reason = "ssl://a:1/1: SSL handshake failed: certificate verify failed: broker \
+            certificate could not be verified, verify that ssl.ca.location is correct (after 3ms in \
+            state SSL_HANDSHAKE)";
+        let text = Fault::of_connection(Code::SSL, reason).unwrap().to_string();
+        assert!(text.contains("could not be verified; check tls.ca_file"), "{text}");
+        let reason =
+            "sasl_ssl://a:1/1: SASL authentication error: invalid (after 3ms in state AUTH)";
+        let text = Fault::of_connection(Code::Authentication, reason).unwrap().to_string();
+        assert!(text.contains("invalid; check mechanism, username and password"), "{text}");
+        assert!(Fault::of_connection(Code::AllBrokersDown, reason).is_none());
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use crate::{
     delivery::{Deliveries, Reports},
-    error::{Class, Fault},
+    error::{Class, Fault, plain},
     memory::Memory,
 };
 
@@ -41,8 +41,8 @@ struct News {
     trouble: bool,
     /// What the last failed connection said.
     last: Option<Arc<str>>,
-    /// The brokers refuse us, and what they said.
-    refused: Option<Arc<str>>,
+    /// The brokers refuse us, or we them.
+    refused: Option<Fault>,
 }
 
 impl Link {
@@ -97,7 +97,7 @@ impl Link {
     pub(crate) fn unreachable(&self, otherwise: &str) -> Fault {
         let news = lock(&self.news);
         match (&news.refused, &news.last) {
-            (Some(reason), _) => Fault::Refused(reason.clone()),
+            (Some(refused), _) => refused.clone(),
             (None, Some(reason)) => Fault::Unreachable(reason.clone()),
             (None, None) => Fault::Unreachable(otherwise.into()),
         }
@@ -121,13 +121,12 @@ impl Link {
     fn trouble(&self, code: Code, reason: &str) {
         let mut news = lock(&self.news);
         news.trouble = true;
-        let reason: Arc<str> = reason.into();
-        if matches!(code, Code::Authentication | Code::SSL) {
-            news.refused = Some(reason.clone());
+        if let Some(refused) = Fault::of_connection(code, reason) {
+            news.refused = Some(refused);
         }
         // "1/1 brokers are down" says less than what came before it.
         if news.last.is_none() || code != Code::AllBrokersDown {
-            news.last = Some(reason);
+            news.last = Some(plain(reason).into());
         }
         drop(news);
         self.changed.notify_one();

@@ -10,6 +10,10 @@ const MESSAGE_BYTES_LIMIT: usize = 1_000_000_000;
 /// Room above `message_bytes_max` for a key and an envelope.
 const ENVELOPE_BYTES: usize = 1 << 20;
 
+/// What librdkafka may hold beside the flow's window, of which it keeps copies: enough for full
+/// requests in flight, so little that the budget remains the bound of the memory.
+const QUEUE_BYTES: usize = 4 << 20;
+
 /// What a user may change.
 pub(crate) fn defaults(context: &FlowContext) -> BTreeMap<String, String> {
     let message_bytes = (context.message_bytes_max.saturating_mul(2) + ENVELOPE_BYTES)
@@ -39,7 +43,7 @@ pub(crate) fn kept(
     let channels = context.channels.as_ref().map_or(0, |channels| channels.len());
     let queue_messages = context.budget.messages.saturating_mul(2) + 16 * channels + 1000;
     let largest = set.get("message.max.bytes").and_then(|text| text.parse().ok()).unwrap_or(0usize);
-    let queue_bytes = context.budget.bytes.saturating_mul(2).saturating_add(largest);
+    let queue_bytes = QUEUE_BYTES.saturating_add(largest);
     let limit = usize::try_from(i32::MAX).unwrap_or(usize::MAX);
     let properties = [
         ("enable.idempotence", "true".to_owned()),

@@ -33,6 +33,8 @@ pub(crate) struct Pulse {
     /// When the cluster was last heard or asked.
     heard: Instant,
     asking: Option<JoinHandle<Answer>>,
+    /// A connection failed, and nothing was asked since.
+    trouble: bool,
     /// The configuration names the topic that is asked for.
     configured: bool,
 }
@@ -47,7 +49,7 @@ enum Answer {
 impl Pulse {
     pub(crate) fn new(configured: bool) -> Self {
         let heard = Instant::now();
-        Self { connected: true, delivered: 0, heard, asking: None, configured }
+        Self { connected: true, delivered: 0, heard, asking: None, trouble: false, configured }
     }
 
     /// The next change. Cancel safe: what is under way is kept.
@@ -72,11 +74,11 @@ impl Pulse {
                 }
                 continue;
             }
-            let trouble = producer.link().take_trouble();
-            let due = self.heard + self.pause(trouble);
+            self.trouble |= producer.link().take_trouble();
+            let due = self.heard + self.pause(self.trouble);
             tokio::select! {
-                () = sleep_until(due) => self.ask(producer, topic, trouble),
-                () = producer.link().changed(), if !trouble => {}
+                () = sleep_until(due) => self.ask(producer, topic),
+                () = producer.link().changed(), if !self.trouble => {}
             }
         }
     }
@@ -99,7 +101,8 @@ impl Pulse {
         more
     }
 
-    fn ask(&mut self, producer: &Producer, topic: Option<&Arc<str>>, trouble: bool) {
+    fn ask(&mut self, producer: &Producer, topic: Option<&Arc<str>>) {
+        let trouble = std::mem::take(&mut self.trouble);
         let wait = if trouble || !self.connected { TROUBLED_WAIT } else { ANSWER_WAIT };
         let (client, topic) = (producer.client().clone(), topic.cloned());
         self.asking = Some(tokio::task::spawn_blocking(move || {

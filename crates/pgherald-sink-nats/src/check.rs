@@ -26,6 +26,7 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// the sink's `nats` table. Changes nothing and takes a few seconds at most for each server.
 pub async fn check(settings: &NatsSettings, context: &FlowContext, key: &str) -> Vec<Finding> {
     let mut findings = destination_of_gaps(settings, key);
+    findings.extend(illegal_subjects(settings, context, key));
     let connection = match connect(settings, "pgherald check", 0).await {
         Ok(connection) => connection,
         Err(error) => {
@@ -57,16 +58,41 @@ fn destination_of_gaps(settings: &NatsSettings, key: &str) -> Vec<Finding> {
     )]
 }
 
+/// Channels that make no legal subject: their messages are rejected, one by one.
+fn illegal_subjects(settings: &NatsSettings, context: &FlowContext, key: &str) -> Vec<Finding> {
+    let subjects = settings.subjects.configured(context).unwrap_or_default();
+    let warning = |why| {
+        Finding::warning(
+            format!("{key}.subject"),
+            format!(
+                "a channel of this sink makes no legal subject, its messages are rejected: {why}"
+            ),
+            "rename the channel, leave it out of the sink's channels, or use a subject without {channel}",
+        )
+    };
+    subjects.into_iter().filter_map(Result::err).map(warning).collect()
+}
+
 fn connection_failed(error: NatsError, key: &str) -> Finding {
     let (at, fix) = match &error {
         NatsError::Credentials { .. } => (key.to_owned(), "correct the credentials"),
         NatsError::File { .. } => (key.to_owned(), "correct the path or its permissions"),
-        NatsError::Handshake { .. } => {
-            (format!("{key}.tls"), "set tls.ca_file to the certificate that signed the server's")
-        }
+        NatsError::Handshake { source, .. } => (format!("{key}.tls"), mend_tls(&**source)),
         _ => (format!("{key}.servers"), "start the server, or correct the address"),
     };
     Finding::error(at, chain(&error), fix)
+}
+
+/// What helps against a failed handshake, by what the TLS library says.
+fn mend_tls(error: &(dyn std::error::Error + 'static)) -> &'static str {
+    let text = chain(error);
+    if text.contains("received fatal alert") {
+        return "set tls.cert_file and tls.key_file to a certificate that the server trusts";
+    }
+    if text.contains("expired") {
+        return "renew the server's certificate";
+    }
+    "set tls.ca_file to the certificate that signed the server's"
 }
 
 /// An error and its causes in one line; a cause that its effect already spells out is left out.

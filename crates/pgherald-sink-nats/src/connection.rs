@@ -1,6 +1,8 @@
 //! One connection, that ends with its first disconnect and never comes back by itself.
 
 use std::{
+    error::Error,
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -24,8 +26,9 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Three unanswered pings end the connection.
 const PING_INTERVAL: Duration = Duration::from_secs(3);
-/// How much news may wait; more is the same news again.
-pub(crate) const NEWS_MAX: usize = 64;
+/// How much news may wait. A refused publish has no other answer: more than a chain has messages in
+/// flight, so that none of them waits in vain.
+pub(crate) const NEWS_MAX: usize = 2_048;
 
 /// A client, and what happens to its connection.
 pub(crate) struct Connection {
@@ -173,12 +176,22 @@ fn refused(server: &str, error: ConnectError) -> NatsError {
             NatsError::Credentials { server, source: error.into() }
         }
         ConnectErrorKind::Tls => NatsError::Handshake { server, source: error.into() },
+        ConnectErrorKind::Io if is_tls(&error) => {
+            NatsError::Handshake { server, source: error.into() }
+        }
         ConnectErrorKind::ServerParse
         | ConnectErrorKind::Dns
         | ConnectErrorKind::TimedOut
         | ConnectErrorKind::Io
         | ConnectErrorKind::MaxReconnects => NatsError::Connect { server, source: error.into() },
     }
+}
+
+/// Whether the TLS library speaks: what it refuses in the middle of a handshake comes as bad data of
+/// the socket.
+fn is_tls(error: &ConnectError) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| source.kind() == io::ErrorKind::InvalidData)
 }
 
 #[cfg(test)]

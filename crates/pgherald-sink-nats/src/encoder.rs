@@ -76,7 +76,7 @@ impl Encoder {
                 Ok(())
             }
             Body::Gap(gap) => {
-                let subjects = self.subjects.of_gap(gap)?;
+                let subjects = self.subjects.of_gap(gap);
                 let payload = self.payload(message)?;
                 let mut encoded = Vec::with_capacity(subjects.len());
                 for subject in subjects {

@@ -33,7 +33,7 @@ pub(crate) enum NatsError {
         source: BoxError,
     },
     #[error(
-        "the TLS handshake with {server} failed: check tls.ca_file and the server's certificate"
+        "the TLS handshake with {server} failed: check tls.ca_file and the server's certificate, and tls.cert_file if the server asks for one"
     )]
     Handshake {
         server: String,

@@ -74,7 +74,6 @@ pub(crate) fn resolve(
     let template = template(config, &format!("{key}.subject"), problems);
     let stream = stream(config, key, problems);
     let subjects = Subjects::new(template?, gap_subject?, context);
-    configured_subjects(&subjects, key, context, problems)?;
     let stream = stream?;
     if stream.as_ref().is_some_and(|stream| stream.create) {
         creatable(config, key, context, problems)?;
@@ -270,25 +269,6 @@ fn stream(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Opt
 fn legal_stream(name: &str) -> bool {
     const ILLEGAL: [char; 5] = ['.', '*', '>', '/', '\\'];
     !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic() && !ILLEGAL.contains(&c))
-}
-
-/// A channel that is listed by name and cannot become a subject is a mistake, not a message to be
-/// rejected one by one.
-fn configured_subjects(
-    subjects: &Subjects,
-    key: &str,
-    context: &FlowContext,
-    problems: &mut Problems,
-) -> Option<()> {
-    let mut fine = Some(());
-    for subject in subjects.configured(context).unwrap_or_default() {
-        if let Err(why) = subject {
-            let text = format!("cannot carry one of the sink's channels: {why}");
-            problems.add(format!("{key}.subject"), text);
-            fine = None;
-        }
-    }
-    fine
 }
 
 fn creatable(

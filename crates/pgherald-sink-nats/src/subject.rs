@@ -3,6 +3,10 @@
 
 use pgherald_core::{BoxError, FlowContext, Gap, Message, Placeholder, Template};
 
+/// The longest subject. A server ends the connection of a client that sends a control line above
+/// 4,096 bytes, and the line also holds the inbox and the sizes.
+const SUBJECT_BYTES_MAX: usize = 3_840;
+
 /// Where the messages and gaps of one flow go.
 #[derive(Clone, Debug)]
 pub(crate) struct Subjects {
@@ -30,13 +34,14 @@ impl Subjects {
         Ok(subject)
     }
 
-    /// The subjects of a gap; empty where nothing but a message's own data could name one.
-    pub(crate) fn of_gap(&self, gap: &Gap) -> Result<Vec<String>, BoxError> {
+    /// The subjects of a gap; empty where nothing but a message's own data could name one. A
+    /// channel that makes no legal subject has none.
+    pub(crate) fn of_gap(&self, gap: &Gap) -> Vec<String> {
         if let Some(subject) = &self.gap_subject {
-            return Ok(vec![subject.clone()]);
+            return vec![subject.clone()];
         }
         let rendered = self.template.of_gap(&self.pipeline, gap, encode).unwrap_or_default();
-        rendered.into_iter().map(|subject| subject.and_then(checked)).collect()
+        rendered.into_iter().filter_map(|subject| subject.and_then(checked).ok()).collect()
     }
 
     /// Every subject that the configuration alone names, or `None` where data does.
@@ -96,8 +101,16 @@ fn push_escaped(byte: u8, subject: &mut String) {
     subject.push(char::from(HEX[usize::from(byte & 15)]));
 }
 
-/// Whether a subject may be published to: no empty token, no wildcard, no blank, no control.
+/// Whether a subject may be published to: no empty token, no wildcard, no blank, no control, and
+/// not longer than a server reads.
 pub(crate) fn legal(subject: &str) -> Result<(), BoxError> {
+    if subject.len() > SUBJECT_BYTES_MAX {
+        let bytes = subject.len();
+        return Err(format!(
+            "the subject would have {bytes} bytes, and servers take {SUBJECT_BYTES_MAX}"
+        )
+        .into());
+    }
     if subject.split('.').any(str::is_empty) {
         return Err(
             "the subject would have an empty token: a dot at an end, or two in a row".into()
@@ -202,6 +215,12 @@ mod tests {
             assert!(legal(bad).is_err(), "{bad:?}");
         }
         assert!(legal("app.a%20b").is_ok());
+    }
+
+    #[test]
+    fn a_subject_fits_into_a_servers_line() {
+        assert!(legal(&"a".repeat(SUBJECT_BYTES_MAX)).is_ok());
+        assert!(legal(&"a".repeat(SUBJECT_BYTES_MAX + 1)).is_err());
     }
 
     #[test]

@@ -45,6 +45,7 @@ broker.heartbeat.interval.ms=1000
 pub struct KafkaBuilder {
     properties: String,
     advertise: Option<u16>,
+    scram: Vec<String>,
 }
 
 /// One Kafka broker (KRaft, its own controller) on 127.0.0.1. It ends with this value.
@@ -82,6 +83,12 @@ impl KafkaBuilder {
         self
     }
 
+    /// A user for listeners with `SCRAM-SHA-512`.
+    pub fn scram(mut self, user: &str, password: &str) -> Self {
+        self.scram.push(format!("SCRAM-SHA-512=[name={user},password={password}]"));
+        self
+    }
+
     /// Formats the storage and starts the broker.
     pub async fn start(self) -> Result<Kafka> {
         let java = packages::java().await?;
@@ -92,7 +99,7 @@ impl KafkaBuilder {
         let scratch = Scratch::new("kafka")?;
         let broker = Kafka { java, jars, ports, server: Mutex::new(None), scratch };
         broker.write_properties(&self.properties)?;
-        broker.format().await?;
+        broker.format(&self.scram).await?;
         broker.start_again().await?;
         Ok(broker)
     }
@@ -106,7 +113,7 @@ impl Kafka {
 
     /// A broker with other properties.
     pub fn builder() -> KafkaBuilder {
-        KafkaBuilder { properties: String::new(), advertise: None }
+        KafkaBuilder { properties: String::new(), advertise: None, scram: Vec::new() }
     }
 
     /// Where clients begin, as `127.0.0.1:PORT`.
@@ -193,12 +200,15 @@ impl Kafka {
         fs::write(&file, text).map_err(|error| Error::because(file.display(), error))
     }
 
-    async fn format(&self) -> Result<()> {
+    async fn format(&self, scram: &[String]) -> Result<()> {
         let mut command = Command::new(&self.java);
         self.arguments(&mut command, "kafka.tools.StorageTool");
         // Any 16 bytes name a cluster; the tool itself would start a second JVM for them.
         command.args(["format", "--standalone", "--cluster-id", "cGdoZXJhbGQtdGVzdC0wMQ", "-c"]);
         command.arg(self.properties_file());
+        for user in scram {
+            command.arg("--add-scram").arg(user);
+        }
         tool::run(command, GET).await.map(drop)
     }
 

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{OnRejected, link::Link};
 use crate::{
-    Body, BoxError, ContentType, Gap, GapReason, Headers, Message, RejectedMessage, window::Place,
+    Body, BoxError, ContentType, Gap, GapReason, Headers, Message, MessageId, RejectedMessage,
+    window::Place,
 };
 
 /// How often a halted flow offers its rejected message again, so that a repair needs no restart.
@@ -19,10 +20,12 @@ pub(super) struct Rejection {
     pub(super) error: BoxError,
 }
 
-/// Carries out the policy, and counts rejections in a row.
+/// Carries out the policy, and counts rejected messages in a row.
 pub(super) struct Policy {
     on_rejected: OnRejected,
     in_a_row: u32,
+    /// The message that the flow halts at: offering it again is no other rejection.
+    halted_at: Option<MessageId>,
 }
 
 /// What the policy says.
@@ -35,7 +38,7 @@ pub(super) enum Verdict {
 
 impl Policy {
     pub(super) fn new(on_rejected: OnRejected) -> Self {
-        Self { on_rejected, in_a_row: 0 }
+        Self { on_rejected, in_a_row: 0, halted_at: None }
     }
 
     /// A message was confirmed.
@@ -47,16 +50,27 @@ impl Policy {
         let Some(message) = link.window().message(rejection.place).cloned() else {
             return Verdict::GoOn;
         };
-        link.metrics.rejected.increment(1);
-        log(link, &message, rejection);
-        self.in_a_row = self.in_a_row.saturating_add(1);
+        if self.halted_at != Some(message.id) {
+            link.metrics.rejected.increment(1);
+            log(link, &message, rejection);
+        }
         if message.gap().is_some() {
             link.window().dispose(rejection.place);
             return Verdict::GoOn;
         }
+        let verdict = self.verdict(link, &message, rejection);
+        self.halted_at = matches!(verdict, Verdict::Halt(_)).then_some(message.id);
+        verdict
+    }
+
+    fn verdict(&mut self, link: &Link, message: &Message, rejection: &Rejection) -> Verdict {
+        if self.halted_at != Some(message.id) {
+            self.in_a_row = self.in_a_row.saturating_add(1);
+        }
         if self.in_a_row >= REJECTIONS_IN_A_ROW_MAX {
             return Verdict::Halt(format!(
-                "{REJECTIONS_IN_A_ROW_MAX} messages in a row were rejected, the last one: {}",
+                "{REJECTIONS_IN_A_ROW_MAX} messages in a row were rejected: check the destination and \
+                 its limits (tried again every 30 s); the last one: {}",
                 rejection.error
             ));
         }
@@ -66,7 +80,7 @@ impl Policy {
                 message.id, rejection.error
             )),
             OnRejected::Skip => {
-                let gap = gap_in_place_of(&message);
+                let gap = gap_in_place_of(message);
                 link.report(gap.gap().expect("a gap was just made"));
                 link.window().replace(rejection.place, gap);
                 Verdict::GoOn
@@ -104,5 +118,68 @@ fn gap_in_place_of(message: &Message) -> Message {
         content_type: ContentType::Json,
         body: Body::Gap(gap),
         since: message.since,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use tokio::sync::watch;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::{
+        Backoff, Batch, BatchLimits, Budget, Checkpoint, Envelope, FlowContext, FlowSettings,
+        FlowStatus, Ordering,
+    };
+
+    fn link() -> Link {
+        let settings = FlowSettings {
+            context: FlowContext {
+                pipeline: "p".into(),
+                source: "notify",
+                sink: "s".into(),
+                channels: None,
+                envelope: Envelope::Binary,
+                budget: Budget { messages: 1_000, bytes: 1_000 },
+                batch: BatchLimits { messages: 1_000, bytes: 1_000, linger: Duration::ZERO },
+                message_bytes_max: 1,
+            },
+            on_rejected: OnRejected::Skip,
+            backoff: Backoff::default(),
+            jitter_seed: 0,
+        };
+        let status = watch::Sender::new(FlowStatus::new());
+        Link::new(&settings, Ordering::Flow, CancellationToken::new(), status)
+    }
+
+    fn message(n: usize) -> Message {
+        Message {
+            id: MessageId::new(format_args!("5e55-{n}")),
+            channel: "c".into(),
+            key: None,
+            headers: Headers::default(),
+            content_type: ContentType::Text,
+            body: Body::Payload(Bytes::new()),
+            since: std::time::SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_hundred_messages_in_a_row_halt_and_their_gaps_do_not_count() {
+        let (link, mut policy) = (link(), Policy::new(OnRejected::Skip));
+        let messages = (0..100).map(message).collect();
+        link.push(Batch { messages, end: Checkpoint(Bytes::new()) });
+        let sequence = link.window().take().unwrap().sequence;
+        let mut halts = |place| {
+            let rejection = Rejection { place: (sequence, place), error: "no".into() };
+            matches!(policy.apply(&link, &rejection), Verdict::Halt(_))
+        };
+        for place in 0..99 {
+            assert!(!halts(place), "{place}");
+            assert!(!halts(place), "the gap in its place");
+        }
+        assert!(halts(99) && halts(99), "also when it is offered again");
+        assert_eq!(link.undelivered(), 1);
     }
 }

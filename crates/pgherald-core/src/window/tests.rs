@@ -225,6 +225,24 @@ fn a_message_above_the_budget_travels_alone() {
 }
 
 #[test]
+fn what_joins_an_empty_batch_is_published() {
+    let mut window = window(Ordering::Flow);
+    let first = window.take().unwrap();
+    window.push(Batch { messages: Vec::new(), end: checkpoint(4) }, Instant::now());
+    assert!(window.take().is_none());
+    let later = Batch { messages: vec![message(4, 1)], end: checkpoint(5) };
+    window.push(later, Instant::now());
+    assert!(window.waiting().is_some());
+    let second = window.take().expect("the message behind the empty batch is next");
+    assert_eq!(Model::number(&second.batch.messages[0]), 4);
+    for turn in [first, second] {
+        window.resolve(turn.sequence, &[], &mut |_| ());
+    }
+    assert_eq!(window.release(), Some(checkpoint(5)));
+    assert!(window.is_empty());
+}
+
+#[test]
 fn gaps_with_no_message_between_them_become_one() {
     let gap = |number| {
         let at = UNIX_EPOCH + Duration::from_secs(number);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::SystemTime};
 use pgherald_core::{Gap, rfc3339};
 use pgherald_postgres::{LockKey, PostgresError, to_micros};
 use sqlx::postgres::PgNotification;
-use tokio::time::{Duration, Instant, sleep_until};
+use tokio::time::{Duration, Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -76,8 +76,12 @@ impl<'a> Carry<'a> {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break None,
-                () = sleep_until(self.next_due()) => if let Err(loss) = self.tick().await {
-                    break Some(loss);
+                () = sleep_until(self.next_due()) => tokio::select! {
+                    biased;
+                    ticked = self.tick() => if let Err(loss) = ticked {
+                        break Some(loss);
+                    },
+                    () = stopped_for(stop, DRAIN_TIMEOUT) => break None,
                 },
                 heard = self.session.wire.next() => if let Err(loss) = self.burst(heard).await {
                     break Some(loss);
@@ -91,14 +95,20 @@ impl<'a> Carry<'a> {
     fn next_due(&self) -> Instant {
         let beat = match &self.nonce {
             Some(nonce) => nonce.due,
-            None if self.ready.is_empty() => self.next_beat,
-            None => Instant::now(),
+            None if self.opens_now() => Instant::now(),
+            None => self.next_beat,
         };
         if self.holds_all() { beat } else { beat.min(self.next_try) }
     }
 
     fn holds_all(&self) -> bool {
         self.held.iter().all(|held| *held)
+    }
+
+    /// Flows wait for a nonce to open them. After a refusal the next one has its usual time: the
+    /// server is not asked again and again.
+    fn opens_now(&self) -> bool {
+        !self.ready.is_empty() && !self.refused
     }
 
     async fn tick(&mut self) -> Result<(), Loss> {
@@ -109,7 +119,7 @@ impl<'a> Carry<'a> {
             self.next_try = Instant::now() + self.hub.options.lock_retry;
             self.try_locks().await?;
         }
-        if self.nonce.is_none() && (!self.ready.is_empty() || Instant::now() >= self.next_beat) {
+        if self.nonce.is_none() && (self.opens_now() || Instant::now() >= self.next_beat) {
             self.beat().await?;
         }
         Ok(())
@@ -308,4 +318,10 @@ impl<'a> Carry<'a> {
         }
         self.hub.router.flush(&self.hub.slots);
     }
+}
+
+/// A stop does not wait longer than this for the answer of a server that is cut off.
+async fn stopped_for(stop: &CancellationToken, time: Duration) {
+    stop.cancelled().await;
+    sleep(time).await;
 }

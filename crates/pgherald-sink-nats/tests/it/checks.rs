@@ -1,13 +1,15 @@
 //! What `check` says.
 
+use std::sync::Arc;
+
 use async_nats::jetstream::stream::{Config, DiscardPolicy};
-use pgherald_core::{Finding, Level};
+use pgherald_core::{Finding, FlowContext, Level};
 use pgherald_sink_nats::check;
 use pgherald_testkit::{Nats, free_port};
 use serde_json::{Value, json};
 
 use crate::{
-    bridge::{context, settings},
+    bridge::{context, resolve, settings},
     stored::{app, create_stream},
 };
 
@@ -83,4 +85,15 @@ async fn core_mode_and_gaps_without_a_place_are_warnings() {
     let found = findings(&nats.url(), core).await;
     says(&found, Level::Warning, &["at most once"]);
     says(&found, Level::Warning, &["gap", "k.gap_subject"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_makes_no_subject_is_a_warning() {
+    let config = json!({
+        "servers": format!("127.0.0.1:{}", free_port()), "subject": "app.{channel}", "stream": "APP",
+    });
+    let channels = ["a", "b..c"].map(Arc::from).into();
+    let context = FlowContext { channels: Some(channels), ..context() };
+    let found = check(&resolve(&config, &context).unwrap(), &context, "k").await;
+    says(&found, Level::Warning, &["k.subject", "rejected", "empty token", "rename the channel"]);
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{key::Key, report::Report, tree::Tree};
 
-/// Every secret key `x`; each also exists as `x_file`.
+/// The secret keys. Each secret key `x`, librdkafka's too, also exists as `x_file`.
 const SECRETS: [&str; 4] = [
     "postgres.url",
     "pipelines.*.sinks.*.kafka.sasl.password",
@@ -15,7 +15,7 @@ const SECRETS: [&str; 4] = [
 ];
 
 /// What a name of a librdkafka option holds if its value is secret.
-const SECRET_WORDS: [&str; 4] = ["password", "secret", "token", "pem"];
+const SECRET_WORDS: [&str; 6] = ["password", "passphrase", "secret", "token", "credential", "pem"];
 
 /// Whether the value of that key is secret.
 pub(super) fn is_secret(key: &Key) -> bool {
@@ -29,7 +29,7 @@ pub(super) fn read_files(tree: &mut Tree, report: &mut Report) {
     let named = |key: &Key| {
         let name = key.last().strip_suffix("_file")?;
         let secret = key.sibling(name);
-        SECRETS.iter().any(|pattern| secret.is(pattern)).then_some(secret)
+        is_secret(&secret).then_some(secret)
     };
     let found: Vec<(Key, Key, Value)> = tree
         .leaves()
@@ -124,6 +124,22 @@ mod tests {
         );
         assert!(tree.get(&Key::dotted("postgres.url_file")).is_none());
         assert_eq!(collect(&tree), ["hunter2"]);
+    }
+
+    #[test]
+    fn a_secret_option_may_stand_in_a_file_too() {
+        let path = std::env::temp_dir().join(format!("pgherald-option-{}", std::process::id()));
+        fs::write(&path, "hunter2\n").unwrap();
+        for written in ["ssl.key.password", "ssl_key_password"] {
+            let mut tree = tree(&format!(
+                "[pipelines.a.sinks.b.kafka.options]\n\"{written}_file\" = {path:?}"
+            ));
+            read_files(&mut tree, &mut Report::default());
+            let key = Key::dotted("pipelines.a.sinks.b.kafka.options").child(written);
+            assert_eq!(tree.get(&key).unwrap(), "hunter2");
+            assert_eq!(collect(&tree), ["hunter2"]);
+        }
+        fs::remove_file(&path).unwrap();
     }
 
     #[test]

@@ -1,0 +1,104 @@
+//! Kafka with certificates and SCRAM.
+
+use pgherald_testkit::{Bridge, Certificates, FaultProxy, Kafka, KafkaConsumer, free_port};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
+    client::DefaultClientContext,
+};
+
+use super::{Files, PASSWORD, Trouble, carries};
+use crate::stage::{Config, SOON, postgres};
+
+const SINK: &str = "pipelines.p.sinks.bus.kafka";
+const CHAIN: &str = "listener.name.proxied.ssl.keystore.certificate.chain";
+const KEY: &str = "listener.name.proxied.ssl.keystore.key";
+const KIND: &str = "listener.name.proxied.ssl.keystore.type";
+
+/// One line, as a properties file wants it.
+fn folded(pem: &str) -> String {
+    pem.trim().replace('\n', "\\n")
+}
+
+/// Its second listener, behind a proxy, asks for TLS and SCRAM.
+async fn server(made: &Certificates, proxy_port: u16) -> Kafka {
+    let module = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
+    let builder = Kafka::builder().advertise(proxy_port).scram("app", PASSWORD).properties(&format!(
+        "listener.security.protocol.map=DIRECT:PLAINTEXT,PROXIED:SASL_SSL,CONTROLLER:PLAINTEXT\n\
+         listener.name.proxied.sasl.enabled.mechanisms=SCRAM-SHA-512\n\
+         listener.name.proxied.scram-sha-512.sasl.jaas.config={module}\n\
+         {KIND}=PEM\n{CHAIN}={}\n{KEY}={}",
+        folded(made.certificate_pem()),
+        folded(made.key_pem())
+    ));
+    builder.start().await.expect("Kafka with TLS starts")
+}
+
+/// Replaces the certificate of the running broker.
+async fn present(kafka: &Kafka, made: &Certificates, certificate: &str) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka.bootstrap());
+    let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
+    let change = AlterConfig::new(ResourceSpecifier::Broker(1));
+    let change = change.set(KIND, "PEM").set(CHAIN, certificate).set(KEY, made.key_pem());
+    let options = AdminOptions::new().request_timeout(Some(SOON));
+    for result in admin.alter_configs([&change], &options).await.unwrap() {
+        result.expect("the broker takes the certificate");
+    }
+}
+
+fn config(postgres_url: &str, proxy: &FaultProxy, ca: &str, password: &str) -> Config {
+    Config::new(postgres_url, &["orders"]).with(&format!(
+        "[{SINK}]\nbrokers = \"127.0.0.1:{}\"\ntopic = \"secure\"\ncreate_topics = true\n\
+         [{SINK}.tls]\nca_file = {ca:?}\n[{SINK}.sasl]\nmechanism = \"SCRAM-SHA-512\"\n\
+         username = \"app\"\npassword = \"{password}\"",
+        proxy.port()
+    ))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scram_over_tls_carries_and_whatever_is_wrong_is_waited_for() {
+    let (made, other, files) =
+        (Certificates::new().unwrap(), Certificates::new().unwrap(), Files::new());
+    let (postgres, port) = (postgres().await, free_port());
+    let kafka = server(&made, port).await;
+    let target = ([127, 0, 0, 1], kafka.proxied_port()).into();
+    let proxy = FaultProxy::start_on(port, target).await.unwrap();
+    let ca = files.trust(&other);
+    let settings = config(&postgres.url(), &proxy, &ca, PASSWORD);
+    let bridge = Bridge::start(settings.text()).await.unwrap();
+    let log = || kafka.log();
+    let (tls_key, sasl_key) = (format!("{SINK}.tls"), format!("{SINK}.sasl"));
+    let unknown = Trouble {
+        words: &["no TLS session", "certificate could not be verified"],
+        key: &tls_key,
+        fix: "tls.ca_file",
+        refusal: "SSL handshake failed",
+    };
+    unknown.shows(&bridge, log).await;
+    files.trust(&made);
+    carries(&bridge, &postgres).await;
+
+    present(&kafka, &made, made.expired_pem()).await;
+    proxy.reset();
+    // librdkafka does not tell why it does not trust one.
+    let expired = Trouble { fix: "have not expired", ..unknown };
+    expired.shows(&bridge, log).await;
+    present(&kafka, &made, made.certificate_pem()).await;
+    carries(&bridge, &postgres).await;
+
+    let settings = config(&postgres.url(), &proxy, &ca, "another-hunter22");
+    let stranger = Bridge::start(settings.text()).await.unwrap();
+    let refused = Trouble {
+        words: &["refuse the credentials", "invalid credentials"],
+        key: &sasl_key,
+        fix: "password",
+        refusal: "invalid credentials",
+    };
+    refused.shows(&stranger, log).await;
+
+    let mut consumer = KafkaConsumer::open(&kafka.bootstrap(), &["secure"]).await.unwrap();
+    let records = consumer.read_all(SOON).await.unwrap();
+    assert_eq!(records.iter().filter(|record| !record.is_gap()).count(), 40);
+    assert_eq!(bridge.terminate(SOON).await.unwrap(), Some(0), "{}", bridge.log());
+}
