@@ -23,8 +23,8 @@ use crate::{
 const RATE: f64 = 2_000.0;
 /// Announced after the broker is back.
 const MORE: usize = 100;
-/// Ten thousand of these nearly fill the default budget.
-const PADDING: usize = 5_000;
+/// Ten thousand of these fill most of the default budget, and twice that is too much.
+const PADDING: usize = 4_000;
 /// `budget_bytes_max` where nothing is said, and what the process may take besides.
 const RSS_MAX_BYTES: u64 = 67_108_864 + 60_000_000;
 /// 64 MB: a listener that is not drained fills it during the downtime.

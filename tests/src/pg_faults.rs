@@ -20,7 +20,7 @@ const HEARTBEAT_CHANNEL: &str = "pgherald";
 const CHANNELS: [&str; 2] = ["orders", "payments"];
 const SUBJECTS: [&str; 2] = ["pg.orders", "pg.payments"];
 /// What was announced a moment before a fault may still have been on its way to the bridge.
-const ON_ITS_WAY: Duration = Duration::from_millis(500);
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// How soon the bridge is back by itself, from the fault or from when the server is there again.
 const BACK_WITHIN: Duration = Duration::from_secs(15);
 /// The same, from the fault, for what can only be noticed by a heartbeat that does not come back.

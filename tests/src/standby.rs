@@ -19,7 +19,7 @@ const CHANNEL: &str = "orders";
 /// The carriers' own channel, on which they tell standbys how far they are.
 const HEARTBEAT_CHANNEL: &str = "pgherald";
 /// What was announced a moment before a fault may still have been on its way.
-const ON_ITS_WAY: Duration = Duration::from_millis(500);
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 /// After a kill the server itself ends the session.
 const AFTER_A_KILL: Duration = Duration::from_secs(10);
 /// A carrier that hears nothing for two heartbeats ends its session.

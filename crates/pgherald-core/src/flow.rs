@@ -62,7 +62,8 @@ pub struct FlowEnd {
     /// Messages that were in memory and undelivered when the deadline passed, and that no source
     /// will bring again.
     pub dropped: usize,
-    /// Whether everything that was read was settled and acknowledged before the deadline.
+    /// Whether everything that was read was settled and acknowledged before the deadline. A gap of
+    /// a source without positions may be left: the next start's gap covers its window.
     pub drained: bool,
 }
 
@@ -95,12 +96,10 @@ impl Flow {
             () = look(&link) => unreachable!("looking never ends"),
             () = deadline(&stop, drain) => false,
         };
-        let dropped = match self.source.has_positions() {
-            true => 0,
-            false => link.undelivered() + self.source.unread(),
-        };
+        let positions = self.source.has_positions();
+        let dropped = if positions { 0 } else { link.undelivered() + self.source.unread() };
         link.ended(dropped);
-        FlowEnd { dropped, drained }
+        FlowEnd { dropped, drained: drained || (!positions && dropped == 0) }
     }
 }
 

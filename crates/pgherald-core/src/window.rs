@@ -201,9 +201,11 @@ impl Window {
         }
     }
 
-    /// The message at a place.
-    pub(crate) fn message(&self, (sequence, place): Place) -> Option<&Message> {
-        self.entry(sequence)?.batch.messages.get(place)
+    /// The message at a place, if it is open.
+    pub(crate) fn open_message(&self, (sequence, place): Place) -> Option<&Message> {
+        let entry = self.entry(sequence)?;
+        let open = *entry.fates().get(place)? != Fate::Settled;
+        open.then(|| &entry.batch.messages[place])
     }
 
     /// Settles everything through the batch that ends at `checkpoint`, because the destination

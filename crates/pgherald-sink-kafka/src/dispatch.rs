@@ -22,7 +22,7 @@ use crate::{
 const KNOWN_MAX: usize = 10_000;
 
 /// How long a full queue is left alone: it holds less than the flow's budget in bytes.
-const FULL_WAIT: Duration = Duration::from_millis(2);
+const FULL_WAIT: Duration = Duration::from_millis(10);
 
 /// Headers of the default envelope, so that they are allocated once.
 const HEADERS: usize = 9;

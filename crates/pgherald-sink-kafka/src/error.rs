@@ -133,7 +133,8 @@ impl Fault {
         }
     }
 
-    fn is_blocked(&self) -> bool {
+    /// Whether it stays until an operator changes something.
+    pub(crate) fn is_blocked(&self) -> bool {
         match self {
             Self::MissingTopic(_)
             | Self::DeniedTopic(_)

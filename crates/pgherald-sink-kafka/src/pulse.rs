@@ -129,6 +129,11 @@ impl Pulse {
             }
             Answer::Nothing(reason) => {
                 let why = producer.link().unreachable(&reason);
+                if why.is_blocked() {
+                    // An operator mends this, maybe in a file that only a new producer reads.
+                    producer.link().end(why.clone());
+                    return Some(Event::Ended(why.into()));
+                }
                 self.set_connected(producer, false).then(|| Event::Disconnected(why.into()))
             }
         }

@@ -61,7 +61,7 @@ pub(crate) enum NatsError {
     )]
     NoJetStream,
     #[error(
-        "stream {0} does not exist: create it (nats stream add {0}), or set create_stream = true"
+        "stream {0} does not exist: create it (nats stream add {0} --subjects … --allow-atomic; check names them), or set create_stream = true"
     )]
     StreamMissing(String),
     #[error(

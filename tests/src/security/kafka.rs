@@ -1,6 +1,8 @@
 //! Kafka with certificates and SCRAM.
 
-use pgherald_testkit::{Bridge, Certificates, FaultProxy, Kafka, KafkaConsumer, free_port};
+use pgherald_testkit::{
+    Bridge, Certificates, FaultProxy, Kafka, KafkaConsumer, eventually, free_port,
+};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, AlterConfig, ResourceSpecifier},
@@ -23,19 +25,23 @@ fn folded(pem: &str) -> String {
 /// Its second listener, behind a proxy, asks for TLS and SCRAM.
 async fn server(made: &Certificates, proxy_port: u16) -> Kafka {
     let module = "org.apache.kafka.common.security.scram.ScramLoginModule required;";
-    let builder = Kafka::builder().advertise(proxy_port).scram("app", PASSWORD).properties(&format!(
-        "listener.security.protocol.map=DIRECT:PLAINTEXT,PROXIED:SASL_SSL,CONTROLLER:PLAINTEXT\n\
+    let builder =
+        Kafka::builder().advertise(proxy_port).scram("app", PASSWORD).properties(&format!(
+            "num.network.threads=1\n\
+         listener.security.protocol.map=DIRECT:PLAINTEXT,PROXIED:SASL_SSL,CONTROLLER:PLAINTEXT\n\
          listener.name.proxied.sasl.enabled.mechanisms=SCRAM-SHA-512\n\
          listener.name.proxied.scram-sha-512.sasl.jaas.config={module}\n\
          {KIND}=PEM\n{CHAIN}={}\n{KEY}={}",
-        folded(made.certificate_pem()),
-        folded(made.key_pem())
-    ));
+            folded(made.certificate_pem()),
+            folded(made.key_pem())
+        ));
     builder.start().await.expect("Kafka with TLS starts")
 }
 
-/// Replaces the certificate of the running broker.
+/// Replaces the certificate of the running broker, and waits until it shows the new one.
 async fn present(kafka: &Kafka, made: &Certificates, certificate: &str) {
+    let shown = || kafka.log().matches("Created new SERVER SSL engine").count();
+    let before = shown();
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", kafka.bootstrap());
     let admin: AdminClient<DefaultClientContext> = config.create().unwrap();
@@ -45,6 +51,8 @@ async fn present(kafka: &Kafka, made: &Certificates, certificate: &str) {
     for result in admin.alter_configs([&change], &options).await.unwrap() {
         result.expect("the broker takes the certificate");
     }
+    let replaced = || async { shown() > before };
+    eventually("the broker shows another certificate", SOON, replaced).await.unwrap();
 }
 
 fn config(postgres_url: &str, proxy: &FaultProxy, ca: &str, password: &str) -> Config {
@@ -87,6 +95,13 @@ async fn scram_over_tls_carries_and_whatever_is_wrong_is_waited_for() {
     present(&kafka, &made, made.certificate_pem()).await;
     carries(&bridge, &postgres).await;
 
+    // Another authority takes over, first at the broker.
+    present(&kafka, &other, other.certificate_pem()).await;
+    proxy.reset();
+    unknown.shows(&bridge, log).await;
+    files.trust(&other);
+    carries(&bridge, &postgres).await;
+
     let settings = config(&postgres.url(), &proxy, &ca, "another-hunter22");
     let stranger = Bridge::start(settings.text()).await.unwrap();
     let refused = Trouble {
@@ -99,6 +114,6 @@ async fn scram_over_tls_carries_and_whatever_is_wrong_is_waited_for() {
 
     let mut consumer = KafkaConsumer::open(&kafka.bootstrap(), &["secure"]).await.unwrap();
     let records = consumer.read_all(SOON).await.unwrap();
-    assert_eq!(records.iter().filter(|record| !record.is_gap()).count(), 40);
+    assert_eq!(records.iter().filter(|record| !record.is_gap()).count(), 60);
     assert_eq!(bridge.terminate(SOON).await.unwrap(), Some(0), "{}", bridge.log());
 }

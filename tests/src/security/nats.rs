@@ -93,7 +93,7 @@ async fn both_sides_show_certificates_and_whatever_is_wrong_is_waited_for() {
     files.write("client.key", other.key_pem());
     restart(&nats, &good).await;
     let distrusted = Trouble {
-        words: &["TLS handshake", "certificate"],
+        words: &["TLS handshake", "UnknownCA"],
         key: &tls_key,
         fix: "tls.cert_file",
         refusal: "TLS handshake error",

@@ -143,7 +143,7 @@ impl Link {
             from = gap.from.map(|from| crate::rfc3339(from).to_string()),
             to = %crate::rfc3339(gap.to),
             count = gap.count,
-            channels = gap.channels.len(),
+            channels = &*gap.channels.join(", "),
             "gap: messages of this window may have been missed"
         );
         self.status.send_modify(|status| {

@@ -47,7 +47,8 @@ impl Policy {
     }
 
     pub(super) fn apply(&mut self, link: &Link, rejection: &Rejection) -> Verdict {
-        let Some(message) = link.window().message(rejection.place).cloned() else {
+        // One that is settled already was only repeated.
+        let Some(message) = link.window().open_message(rejection.place).cloned() else {
             return Verdict::GoOn;
         };
         if self.halted_at != Some(message.id) {

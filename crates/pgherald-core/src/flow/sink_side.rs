@@ -5,7 +5,7 @@ mod publishing;
 use std::time::Duration;
 
 use rand::{SeedableRng, rngs::SmallRng};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use self::publishing::{End, Publishing};
 use super::{
@@ -16,6 +16,9 @@ use super::{
 };
 use crate::{Backoff, Opened, Sink, SinkError};
 
+/// How long gaps alone are worth another attempt while the process drains.
+const IN_VAIN_AFTER: Duration = Duration::from_secs(2);
+
 /// The longest backoff while the process drains.
 const DRAINING_TRIES_EVERY: Duration = Duration::from_millis(500);
 
@@ -25,6 +28,7 @@ pub(super) struct SinkSide<'a> {
     source_has_positions: bool,
     backoff: Backoff,
     failures: u32,
+    gaps_only_since: Option<Instant>,
     random: SmallRng,
     policy: Policy,
 }
@@ -42,6 +46,7 @@ impl<'a> SinkSide<'a> {
             source_has_positions,
             backoff: settings.backoff,
             failures: 0,
+            gaps_only_since: None,
             random: SmallRng::seed_from_u64(!settings.jitter_seed),
             policy: Policy::new(settings.on_rejected),
         }
@@ -57,6 +62,7 @@ impl<'a> SinkSide<'a> {
             };
             match end {
                 End::Void => self.link.sink_phase(SinkPhase::Closed),
+                End::Fault(_) if self.in_vain() => break,
                 End::Fault(error) => self.wait_after(error).await,
             }
         }
@@ -81,6 +87,19 @@ impl<'a> SinkSide<'a> {
         }
     }
 
+    /// The process is stopping, its sink stays down, and all that is left is gaps of a source that
+    /// will report a gap over the same window when it starts again: the exit does not wait long for
+    /// that.
+    fn in_vain(&mut self) -> bool {
+        let over = *self.link.attachment.borrow() == Attachment::Over;
+        let gaps_only = !self.source_has_positions && self.link.undelivered() == 0;
+        let since = *self.gaps_only_since.get_or_insert_with(Instant::now);
+        if !(over && gaps_only) {
+            self.gaps_only_since = None;
+        }
+        over && gaps_only && since.elapsed() >= IN_VAIN_AFTER
+    }
+
     async fn carry(&mut self, attachment: u64, opened: Opened) -> End {
         self.link.sink_phase(SinkPhase::Open);
         let Opened { writer, resume } = opened;
@@ -92,8 +111,9 @@ impl<'a> SinkSide<'a> {
         self.link.window().rewind();
         let void = self.void(attachment);
         let publishing = Publishing::new(self.link, &mut self.policy);
+        let opened_at = Instant::now();
         let (end, confirmed) = publishing.run(writer, void).await;
-        if confirmed {
+        if confirmed || opened_at.elapsed() > self.backoff.cap {
             self.failures = 0;
         }
         end
