@@ -21,7 +21,7 @@ mod names;
 mod overflow;
 mod pg_faults;
 mod secrets;
+mod security;
 mod shutdown;
 mod sink_faults;
 mod standby;
-mod security;

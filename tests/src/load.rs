@@ -93,7 +93,12 @@ async fn a_hundred_thousand_of_mixed_sizes_reach_three_sinks_exactly_and_in_orde
     let topics = CHANNELS.map(|channel| format!("load-six.{channel}"));
     let topics = topics.each_ref().map(String::as_str);
     let mut six = KafkaConsumer::open(&kafka.bootstrap(), &topics).await.unwrap();
-    let six = six.collect(MESSAGES + CHANNELS.len(), LOAD).await.unwrap();
+    if let Err(error) = six.collect(MESSAGES + CHANNELS.len(), LOAD).await {
+        let held = six.read_all(SOON).await.map(<[KafkaRecord]>::len);
+        let metrics = bridge.metrics().await.map(|metrics| metrics.text().to_owned());
+        panic!("{error}; Kafka holds {held:?}\n{}\n{metrics:?}", bridge.explain().await);
+    }
+    let six = six.records();
     println!("{MESSAGES} announced in {announced:.1?}, everywhere in {:.1?}", began.elapsed());
 
     one.iter().filter(|it| !it.is_gap()).for_each(assert_default_on_kafka);

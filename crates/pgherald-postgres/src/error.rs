@@ -50,7 +50,9 @@ fn describe(error: &sqlx::Error) -> String {
     match error.as_database_error() {
         Some(database) => format!("{} (SQLSTATE {})", database.message(), state(database)),
         None => match error {
-            sqlx::Error::Io(io) if is_tls(io) => format!("TLS failed: {io}"),
+            sqlx::Error::Io(io) if is_tls(io) => {
+                format!("TLS failed: {}", timeless(&io.to_string()))
+            }
             sqlx::Error::Io(io) => io.to_string(),
             sqlx::Error::Tls(tls) => format!("TLS failed: {tls}"),
             other => other.to_string(),
@@ -62,6 +64,12 @@ fn describe(error: &sqlx::Error) -> String {
 /// the socket. Bad data of PostgreSQL's own protocol is another error.
 fn is_tls(error: &std::io::Error) -> bool {
     error.kind() == std::io::ErrorKind::InvalidData
+}
+
+/// What the TLS library says of an expired certificate, without the time of day: the same trouble
+/// must read the same at every attempt.
+fn timeless(text: &str) -> &str {
+    text.split(": verification time").next().unwrap_or(text)
 }
 
 fn state(error: &dyn DatabaseError) -> String {
@@ -141,6 +149,10 @@ mod tests {
         assert_eq!(handshake.class, Class::Blocked);
         assert!(handshake.text.contains("TLS failed: invalid peer certificate"), "{handshake}");
         assert!(handshake.fix.contains("sslrootcert"), "{handshake}");
+        let expired = "certificate expired: verification time 1795418338 (UNIX), but not after 1";
+        let expired = std::io::Error::new(std::io::ErrorKind::InvalidData, expired);
+        let expired = PostgresError::of("connect", &sqlx::Error::Io(expired));
+        assert!(expired.text.ends_with("TLS failed: certificate expired"), "{expired}");
         let missing = PostgresError::of("connect", &sqlx::Error::Io(NotFound.into()));
         assert_eq!(missing.class, Class::Transient);
         assert!(missing.fix.contains("sslrootcert"), "{missing}");

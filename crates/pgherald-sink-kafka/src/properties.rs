@@ -24,6 +24,8 @@ pub(crate) fn defaults(context: &FlowContext) -> BTreeMap<String, String> {
         ("partitioner", "murmur2"),
         ("max.in.flight.requests.per.connection", "5"),
         ("linger.ms", "0"),
+        // A request that a frozen broker or a dead connection swallowed is sent again after this.
+        ("socket.timeout.ms", "15000"),
         ("message.max.bytes", &message_bytes),
         ("socket.keepalive.enable", "true"),
         ("reconnect.backoff.ms", "100"),

@@ -102,6 +102,11 @@ async fn scram_over_tls_carries_and_whatever_is_wrong_is_waited_for() {
     files.trust(&other);
     carries(&bridge, &postgres).await;
 
+    let mut consumer = KafkaConsumer::open(&kafka.bootstrap(), &["secure"]).await.unwrap();
+    let records = consumer.read_all(SOON).await.unwrap();
+    assert_eq!(records.iter().filter(|record| !record.is_gap()).count(), 60);
+    assert_eq!(bridge.terminate(SOON).await.unwrap(), Some(0), "{}", bridge.log());
+
     let settings = config(&postgres.url(), &proxy, &ca, "another-hunter22");
     let stranger = Bridge::start(settings.text()).await.unwrap();
     let refused = Trouble {
@@ -111,9 +116,4 @@ async fn scram_over_tls_carries_and_whatever_is_wrong_is_waited_for() {
         refusal: "invalid credentials",
     };
     refused.shows(&stranger, log).await;
-
-    let mut consumer = KafkaConsumer::open(&kafka.bootstrap(), &["secure"]).await.unwrap();
-    let records = consumer.read_all(SOON).await.unwrap();
-    assert_eq!(records.iter().filter(|record| !record.is_gap()).count(), 60);
-    assert_eq!(bridge.terminate(SOON).await.unwrap(), Some(0), "{}", bridge.log());
 }
