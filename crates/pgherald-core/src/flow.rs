@@ -98,7 +98,7 @@ impl Flow {
         };
         let positions = self.source.has_positions();
         let dropped = if positions { 0 } else { link.undelivered() + self.source.unread() };
-        link.ended(dropped);
+        link.ended(dropped, positions);
         FlowEnd { dropped, drained: drained || (!positions && dropped == 0) }
     }
 }

@@ -8,7 +8,7 @@ use pgherald_core::{FlowContext, Problems, Secret, Template};
 use crate::{
     Mode, NatsConfig,
     servers::redact,
-    subject::{Subjects, binds_narrowly, legal, literals},
+    subject::{Subjects, legal},
 };
 
 /// A checked `nats` table; made by [`NatsConfig::resolve`].
@@ -76,7 +76,7 @@ pub(crate) fn resolve(
     let subjects = Subjects::new(template?, gap_subject?, context);
     let stream = stream?;
     if stream.as_ref().is_some_and(|stream| stream.create) {
-        creatable(config, key, context, problems)?;
+        creatable(&subjects, key, problems)?;
     }
     Some(NatsSettings { servers: servers?, login: login?, tls: tls?, subjects, stream })
 }
@@ -219,8 +219,8 @@ fn template(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<T
             return None;
         }
     };
-    let literals = literals(text);
-    if let Some(bad) = literals.chars().find(|c| matches!(c, '*' | '>') || !c.is_ascii_graphic()) {
+    let illegal = |c: &char| matches!(c, '*' | '>') || !c.is_ascii_graphic();
+    if let Some(bad) = template.literals().flat_map(str::chars).find(illegal) {
         problems.add(key, format!("holds {bad:?}, which no published subject may: take it out"));
         return None;
     }
@@ -271,14 +271,8 @@ fn legal_stream(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic() && !ILLEGAL.contains(&c))
 }
 
-fn creatable(
-    config: &NatsConfig,
-    key: &str,
-    context: &FlowContext,
-    problems: &mut Problems,
-) -> Option<()> {
-    let template = config.subject.as_deref().unwrap_or_default();
-    if binds_narrowly(template, &context.pipeline) {
+fn creatable(subjects: &Subjects, key: &str, problems: &mut Problems) -> Option<()> {
+    if subjects.bind_narrowly() {
         return Some(());
     }
     problems.add(

@@ -1,7 +1,7 @@
 //! Subjects: made from a template, encoded so that data never forms structure, matched against
 //! what a stream takes.
 
-use pgherald_core::{BoxError, FlowContext, Gap, Message, Placeholder, Template};
+use pgherald_core::{BoxError, FlowContext, Gap, Message, Placeholder, Template, TemplatePart};
 
 /// The longest subject. A server ends the connection of a client that sends a control line above
 /// 4,096 bytes, and the line also holds the inbox and the sizes.
@@ -19,7 +19,7 @@ pub(crate) struct Subjects {
 
 impl Subjects {
     pub(crate) fn new(template: Template, gap: Option<String>, context: &FlowContext) -> Self {
-        let by_channel = depends_on_channel_only(template.as_str());
+        let by_channel = template.is_by_channel();
         Self { template, gap_subject: gap, by_channel, pipeline: context.pipeline.to_string() }
     }
 
@@ -44,6 +44,12 @@ impl Subjects {
         rendered.into_iter().filter_map(|subject| subject.and_then(checked).ok()).collect()
     }
 
+    /// Whether a stream could take what the template names without taking everything of the
+    /// account.
+    pub(crate) fn bind_narrowly(&self) -> bool {
+        !bind_pattern(&self.template, &self.pipeline).starts_with(['*', '>'])
+    }
+
     /// Every subject that the configuration alone names, or `None` where data does.
     pub(crate) fn configured(
         &self,
@@ -65,7 +71,7 @@ impl Subjects {
 
     /// What a stream has to take so that it takes every message and gap of the flow.
     pub(crate) fn to_bind(&self) -> Vec<String> {
-        let wildcard = bind_pattern(self.template.as_str(), &self.pipeline);
+        let wildcard = bind_pattern(&self.template, &self.pipeline);
         let gap = self.gap_subject.iter().filter(|gap| !covers(&wildcard, gap)).cloned();
         std::iter::once(wildcard.clone()).chain(gap).collect()
     }
@@ -122,42 +128,16 @@ pub(crate) fn legal(subject: &str) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// The parts of a template: `Ok` a literal, `Err` the inside of a placeholder.
-fn parts(template: &str) -> impl Iterator<Item = Result<&str, &str>> {
-    let mut rest = template;
-    std::iter::from_fn(move || {
-        if rest.is_empty() {
-            return None;
-        }
-        if let Some(inside) = rest.strip_prefix('{') {
-            let (name, after) = inside.split_once('}').unwrap_or((inside, ""));
-            rest = after;
-            return Some(Err(name));
-        }
-        let (literal, after) = rest.split_at(rest.find('{').unwrap_or(rest.len()));
-        rest = after;
-        Some(Ok(literal))
-    })
-}
-
-/// What a template says besides its placeholders.
-pub(crate) fn literals(template: &str) -> String {
-    parts(template).filter_map(Result::ok).collect()
-}
-
-fn depends_on_channel_only(template: &str) -> bool {
-    parts(template)
-        .all(|part| !matches!(part, Err(name) if name != "channel" && name != "pipeline"))
-}
-
 /// The narrowest subject with wildcards that covers everything that a template can name.
-fn bind_pattern(template: &str, pipeline: &str) -> String {
-    let filled: String = parts(template)
+fn bind_pattern(template: &Template, pipeline: &str) -> String {
+    let filled: String = template
+        .parts()
+        .iter()
         .map(|part| match part {
-            Ok(literal) => literal,
-            Err("pipeline") => pipeline,
-            Err("channel") => ">",
-            Err(_) => "*",
+            TemplatePart::Literal(literal) => literal,
+            TemplatePart::Placeholder(Placeholder::Pipeline) => pipeline,
+            TemplatePart::Placeholder(Placeholder::Channel) => ">",
+            TemplatePart::Placeholder(Placeholder::Key | Placeholder::Header(_)) => "*",
         })
         .collect();
     let mut tokens = Vec::new();
@@ -169,11 +149,6 @@ fn bind_pattern(template: &str, pipeline: &str) -> String {
         tokens.push(if token.contains('*') { "*" } else { token });
     }
     tokens.join(".")
-}
-
-/// Whether a stream could take what a template names without taking everything of the account.
-pub(crate) fn binds_narrowly(template: &str, pipeline: &str) -> bool {
-    !bind_pattern(template, pipeline).starts_with(['*', '>'])
 }
 
 /// Whether a pattern of a stream takes a subject.
@@ -252,11 +227,7 @@ mod tests {
             ("app.fixed", "app.fixed"),
             ("app-{channel}", ">"),
         ] {
-            assert_eq!(bind_pattern(template, "orders"), pattern);
+            assert_eq!(bind_pattern(&Template::parse(template).unwrap(), "orders"), pattern);
         }
-        assert!(!binds_narrowly("app-{channel}", "orders"));
-        assert!(depends_on_channel_only("a.{channel}.{pipeline}"));
-        assert!(!depends_on_channel_only("a.{key}"));
-        assert_eq!(literals("a.{key}*b"), "a.*b");
     }
 }

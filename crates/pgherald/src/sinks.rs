@@ -1,7 +1,7 @@
 //! The kinds of sinks: the one place that knows them all.
 
-// A build without any kind still compiles: what it would do can then not be reached.
-#![cfg_attr(not(any(feature = "kafka", feature = "nats")), allow(unused, unreachable_code))]
+#[cfg(not(any(feature = "kafka", feature = "nats")))]
+compile_error!("pgherald without any sink carries nothing: enable the feature `kafka` or `nats`");
 
 use std::sync::Arc;
 

@@ -215,17 +215,24 @@ impl Link {
         }
     }
 
-    /// The flow is over: tells what is lost, if anything is.
-    pub(super) fn ended(&self, dropped: usize) {
+    /// The flow is over: tells what is lost, if anything is. A source with positions brings what is
+    /// left in the window again.
+    pub(super) fn ended(&self, dropped: usize, positions: bool) {
         self.metrics.dropped.increment(dropped as u64);
+        let (pipeline, sink) = (&*self.context.pipeline, &*self.context.sink);
         if dropped > 0 {
-            let (pipeline, sink) = (&*self.context.pipeline, &*self.context.sink);
             tracing::error!(
                 pipeline,
                 sink,
                 dropped,
                 "{dropped} messages were not delivered before the drain deadline; the next start \
                  reports a gap that covers them"
+            );
+        } else if !positions && !self.window().is_empty() {
+            tracing::warn!(
+                pipeline,
+                sink,
+                "a gap was not delivered before the end; the next start reports one that covers it"
             );
         }
     }

@@ -93,11 +93,11 @@ impl<'a> SinkSide<'a> {
     fn in_vain(&mut self) -> bool {
         let over = *self.link.attachment.borrow() == Attachment::Over;
         let gaps_only = !self.source_has_positions && self.link.undelivered() == 0;
-        let since = *self.gaps_only_since.get_or_insert_with(Instant::now);
-        if !(over && gaps_only) {
+        if !over || !gaps_only {
             self.gaps_only_since = None;
+            return false;
         }
-        over && gaps_only && since.elapsed() >= IN_VAIN_AFTER
+        self.gaps_only_since.get_or_insert_with(Instant::now).elapsed() >= IN_VAIN_AFTER
     }
 
     async fn carry(&mut self, attachment: u64, opened: Opened) -> End {
