@@ -10,9 +10,9 @@ const MESSAGE_BYTES_LIMIT: usize = 1_000_000_000;
 /// Room above `message_bytes_max` for a key and an envelope.
 const ENVELOPE_BYTES: usize = 1 << 20;
 
-/// What librdkafka may hold beside the flow's window, of which it keeps copies: enough that a
-/// publish hardly ever waits for room, so little that the budget remains the bound of the memory.
-const QUEUE_BYTES: usize = 32 << 20;
+/// What librdkafka may hold beside the flow's window, of which it keeps copies: enough for full
+/// requests in flight, so little that the budget remains the bound of the memory.
+const QUEUE_BYTES: usize = 4 << 20;
 
 /// What a user may change.
 pub(crate) fn defaults(context: &FlowContext) -> BTreeMap<String, String> {
