@@ -25,6 +25,8 @@ mod wait;
 #[cfg(feature = "clients")]
 mod certificates;
 #[cfg(feature = "clients")]
+mod http_receiver;
+#[cfg(feature = "clients")]
 mod jetstream_reader;
 #[cfg(feature = "clients")]
 mod kafka_admin;
@@ -51,6 +53,8 @@ pub use wait::{eventually, eventually_some};
 
 #[cfg(feature = "clients")]
 pub use certificates::Certificates;
+#[cfg(feature = "clients")]
+pub use http_receiver::{Answer, HttpReceiver, Received};
 #[cfg(feature = "clients")]
 pub use jetstream_reader::{JetStreamReader, StoredMessage};
 #[cfg(feature = "clients")]

@@ -16,7 +16,7 @@ mod tree;
 mod url;
 mod variables;
 
-#[cfg(all(test, feature = "kafka", feature = "nats"))]
+#[cfg(all(test, feature = "http", feature = "kafka", feature = "nats"))]
 mod reference;
 #[cfg(all(test, feature = "nats"))]
 mod tests;

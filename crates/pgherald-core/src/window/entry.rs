@@ -67,7 +67,7 @@ impl Entry {
     pub(super) fn join(&mut self, later: Entry, limits: &BatchLimits) -> Result<(), Entry> {
         let fits = self.len() + later.len() <= limits.messages
             && self.bytes.saturating_add(later.bytes) <= limits.bytes;
-        if self.published || !(fits || later.len() == 0) {
+        if self.published || !(fits || later.len() == 0 || self.absorbs_all_of(&later)) {
             return Err(later);
         }
         let batch = Arc::make_mut(&mut self.batch);
@@ -82,6 +82,16 @@ impl Entry {
         self.open = self.fates.len();
         self.bytes = batch.size();
         Ok(())
+    }
+
+    /// Whether `later` is one gap that becomes a part of the gap at the end: it takes no room, so no
+    /// limit keeps the two apart.
+    fn absorbs_all_of(&self, later: &Entry) -> bool {
+        let is_joinable = |message: &Message| message.gap().is_some_and(|gap| gap.rejected.is_none());
+        match (self.batch.messages.last(), &later.batch.messages[..]) {
+            (Some(last), [only]) => is_joinable(last) && is_joinable(only),
+            _ => false,
+        }
     }
 
     /// Marks what is about to be published; returns the batch, and how many of the marked

@@ -257,13 +257,15 @@ fn gaps_with_no_message_between_them_become_one() {
         });
         message
     };
-    let mut window = Window::new(BUDGET, LIMITS, Ordering::Flow);
-    for number in [1, 2] {
-        let batch = Batch { messages: vec![gap(number)], end: checkpoint(number) };
-        window.push(batch, Instant::now());
+    for limits in [LIMITS, BatchLimits { messages: 1, ..LIMITS }] {
+        let mut window = Window::new(BUDGET, limits, Ordering::Flow);
+        for number in [1, 2] {
+            let batch = Batch { messages: vec![gap(number)], end: checkpoint(number) };
+            window.push(batch, Instant::now());
+        }
+        assert_eq!(window.messages(), 1, "{limits:?}");
+        let turn = window.take().unwrap();
+        assert_eq!(turn.batch.end, checkpoint(2));
+        assert_eq!(turn.batch.messages[0].gap().unwrap().seconds(), 1.0);
     }
-    assert_eq!(window.messages(), 1);
-    let turn = window.take().unwrap();
-    assert_eq!(turn.batch.end, checkpoint(2));
-    assert_eq!(turn.batch.messages[0].gap().unwrap().seconds(), 1.0);
 }

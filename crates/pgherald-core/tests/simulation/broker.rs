@@ -96,9 +96,10 @@ impl Sink for SimSink {
             let mut broker = self.broker.lock().unwrap();
             if broker.is_down() {
                 let why: BoxError = "down".into();
-                return Err(match broker.dice.random_bool(0.5) {
-                    true => SinkError::Transient(why),
-                    false => SinkError::Blocked(why),
+                return Err(match broker.dice.random_range(0..3) {
+                    0 => SinkError::Transient(why),
+                    1 => SinkError::Blocked(why),
+                    _ => SinkError::Later { why, wait: Duration::from_millis(700) },
                 });
             }
             broker.writer += 1;

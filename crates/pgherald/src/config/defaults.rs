@@ -13,7 +13,7 @@ pub(super) const MESSAGE_BYTES_MAX: usize = 1_048_576;
 pub(super) const BUDGET_MESSAGES_MAX: usize = 10_000;
 pub(super) const BUDGET_BYTES_MAX: usize = 67_108_864;
 /// At most; a smaller budget makes smaller batches.
-pub(super) const BATCH_MESSAGES_MAX: usize = 1_000;
+const BATCH_MESSAGES_MAX: usize = 1_000;
 /// At most; a smaller budget makes smaller batches.
 pub(super) const BATCH_BYTES_MAX: usize = 1_048_576;
 pub(super) const LINGER_MS: u64 = 0;
@@ -45,13 +45,19 @@ impl RawPipeline {
 }
 
 impl RawSink {
+    /// At most; a smaller budget makes smaller batches. Over HTTP a message is a request.
+    pub(super) fn batch_messages_max(&self) -> usize {
+        if self.http.is_some() { 1 } else { BATCH_MESSAGES_MAX }
+    }
+
     fn fill(&mut self) {
         self.envelope.get_or_insert(ENVELOPE);
         self.on_rejected.get_or_insert(ON_REJECTED);
         self.message_bytes_max.get_or_insert(MESSAGE_BYTES_MAX);
         let messages = *self.budget_messages_max.get_or_insert(BUDGET_MESSAGES_MAX);
         let bytes = *self.budget_bytes_max.get_or_insert(BUDGET_BYTES_MAX);
-        self.batch.messages_max.get_or_insert(BATCH_MESSAGES_MAX.min(messages));
+        let batch_messages = self.batch_messages_max().min(messages);
+        self.batch.messages_max.get_or_insert(batch_messages);
         self.batch.bytes_max.get_or_insert(BATCH_BYTES_MAX.min(bytes));
         self.batch.linger_ms.get_or_insert(LINGER_MS);
     }

@@ -111,7 +111,7 @@ impl FlowResolver<'_> {
         let bytes = self.part("bytes_max", raw.bytes_max, budget.bytes);
         let linger_ms = self.limit("batch.linger_ms", raw.linger_ms, 0..=LINGER_MS_MAX);
         BatchLimits {
-            messages: messages.unwrap_or(defaults::BATCH_MESSAGES_MAX.min(budget.messages)),
+            messages: messages.unwrap_or(self.raw.batch_messages_max().min(budget.messages)),
             bytes: bytes.unwrap_or(defaults::BATCH_BYTES_MAX.min(budget.bytes)),
             linger: Duration::from_millis(linger_ms.unwrap_or(defaults::LINGER_MS)),
         }
@@ -168,21 +168,32 @@ impl FlowResolver<'_> {
     }
 
     fn destination(&mut self, context: &FlowContext) -> Option<SinkSettings> {
-        match (&self.raw.kafka, &self.raw.nats) {
-            (None, None) => {
-                require(self.key, &["kafka", "nats"], &["http"], self.report, self.problems);
-                None
-            }
-            (Some(_), Some(_)) => {
-                let text = "has both `kafka` and `nats`; make it two sinks, one for each";
-                self.problems.add(self.key.to_string(), text);
-                self.kafka(context);
-                self.nats(context);
-                None
-            }
-            (Some(_), None) => self.kafka(context),
-            (None, Some(_)) => self.nats(context),
+        let raw = self.raw;
+        let kinds = [
+            ("kafka", raw.kafka.as_ref().map(|_| self.kafka(context))),
+            ("nats", raw.nats.as_ref().map(|_| self.nats(context))),
+            ("http", raw.http.as_ref().map(|_| self.http(context))),
+        ];
+        let names: Vec<&str> =
+            kinds.iter().filter(|(_, found)| found.is_some()).map(|(name, _)| *name).collect();
+        if names.is_empty() {
+            require(self.key, &["kafka", "nats", "http"], &[], self.report, self.problems);
+        } else if names.len() > 1 {
+            let text = format!(
+                "has more than one kind: `{}`; make it as many sinks, one for each",
+                names.join("`, `")
+            );
+            self.problems.add(self.key.to_string(), text);
+            return None;
         }
+        kinds.into_iter().find_map(|(_, found)| found).flatten()
+    }
+
+    #[cfg(feature = "http")]
+    fn http(&mut self, context: &FlowContext) -> Option<SinkSettings> {
+        let key = self.key.child("http").to_string();
+        let raw = self.raw.http.as_ref()?;
+        raw.resolve(&key, context, self.problems).map(SinkSettings::Http)
     }
 
     #[cfg(feature = "kafka")]
@@ -197,6 +208,15 @@ impl FlowResolver<'_> {
         let key = self.key.child("nats").to_string();
         let raw = self.raw.nats.as_ref()?;
         raw.resolve(&key, context, self.problems).map(SinkSettings::Nats)
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn http(&mut self, _: &FlowContext) -> Option<SinkSettings> {
+        self.add(
+            "http",
+            "this pgherald was built without the `http` feature; use a build that has it",
+        );
+        None
     }
 
     #[cfg(not(feature = "kafka"))]

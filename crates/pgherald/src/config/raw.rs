@@ -7,10 +7,14 @@ use pgherald_listener::NotifyConfig;
 use pgherald_postgres::PostgresConfig;
 use serde::{Deserialize, Serialize};
 
+#[cfg(not(feature = "http"))]
+type HttpConfig = serde_json::Value;
 #[cfg(not(feature = "kafka"))]
 type KafkaConfig = serde_json::Value;
 #[cfg(not(feature = "nats"))]
 type NatsConfig = serde_json::Value;
+#[cfg(feature = "http")]
+use pgherald_sink_http::HttpConfig;
 #[cfg(feature = "kafka")]
 use pgherald_sink_kafka::KafkaConfig;
 #[cfg(feature = "nats")]
@@ -71,6 +75,8 @@ pub(crate) struct RawSink {
     pub(crate) kafka: Option<KafkaConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) nats: Option<NatsConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) http: Option<HttpConfig>,
 }
 
 /// `[pipelines.<name>.sinks.<name>.batch]`

@@ -16,7 +16,7 @@ use crate::{
     window::{Sequence, Turn},
 };
 
-/// How long open outcomes are waited for, after a fault and behind a rejected message.
+/// How long open outcomes are waited for after a fault.
 const OUTCOMES_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why publishing ended.
@@ -30,6 +30,8 @@ pub(super) enum End {
 pub(super) struct Publishing<'a> {
     link: &'a Link,
     policy: &'a mut Policy,
+    /// How long open outcomes are waited for behind a rejected message.
+    outcomes_within: Duration,
     outcomes: FuturesUnordered<BoxFuture<'static, Resolution>>,
     rejections: Vec<Rejection>,
     /// Since when nothing is published, because rejections have to be dealt with first.
@@ -54,10 +56,15 @@ enum Step {
 }
 
 impl<'a> Publishing<'a> {
-    pub(super) fn new(link: &'a Link, policy: &'a mut Policy) -> Self {
+    pub(super) fn new(
+        link: &'a Link,
+        policy: &'a mut Policy,
+        outcomes_within: Duration,
+    ) -> Self {
         Self {
             link,
             policy,
+            outcomes_within,
             outcomes: FuturesUnordered::new(),
             rejections: Vec::new(),
             stopped: None,
@@ -126,7 +133,7 @@ impl<'a> Publishing<'a> {
     async fn wait(&mut self, writer: &mut dyn Writer) -> Step {
         let link = self.link;
         let due = self.due();
-        let outcomes_due = self.stopped.map(|since| since + OUTCOMES_WITHIN);
+        let outcomes_due = self.stopped.map(|since| since + self.outcomes_within);
         tokio::select! {
             biased;
             Some(resolution) = self.outcomes.next() => Step::Resolved(resolution),
