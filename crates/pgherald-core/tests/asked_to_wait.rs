@@ -7,9 +7,9 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{
-    Attached, Backoff, Batch, BatchLimits, Budget, Checkpoint, Envelope, Flow, FlowContext,
-    FlowSettings, FlowState, OnRejected, Opened, Room, Session, Settled, Sink, SinkError, Source,
-    SourceError,
+    Attached, Backoff, Batch, BatchLimits, Budget, Checkpoint, Envelope, Event, Flow, FlowContext,
+    FlowSettings, FlowState, OnRejected, Only, Opened, Published, Room, Session, Settled, Sink,
+    SinkError, Source, SourceError, Writer,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -56,23 +56,35 @@ impl Session for Silence {
     }
 }
 
-/// Asks for these waits, one after the other, and remembers when it was asked.
+/// Its writers ask for these waits, the last one first, and it remembers when it was opened.
 struct Busy {
     waits: Mutex<Vec<Duration>>,
     opened: Arc<Mutex<Vec<Instant>>>,
 }
 
+struct BusyWriter(Option<Duration>);
+
 impl Sink for Busy {
     fn open(&self) -> BoxFuture<'_, Result<Opened, SinkError>> {
-        async {
-            self.opened.lock().unwrap().push(Instant::now());
-            let wait = self.waits.lock().unwrap().pop();
-            match wait {
-                Some(wait) => Err(SinkError::Later { why: "429 Too Many Requests".into(), wait }),
-                None => std::future::pending().await,
-            }
-        }
-        .boxed()
+        self.opened.lock().unwrap().push(Instant::now());
+        let writer = BusyWriter(self.waits.lock().unwrap().pop());
+        async { Ok(Opened { writer: Box::new(writer), resume: None }) }.boxed()
+    }
+}
+
+impl Writer for BusyWriter {
+    fn publish<'a>(
+        &'a mut self,
+        _: &'a Batch,
+        _: &'a Only,
+    ) -> BoxFuture<'a, Result<Published, SinkError>> {
+        unreachable!("there is nothing to publish")
+    }
+
+    fn event(&mut self) -> BoxFuture<'_, Event> {
+        let Some(wait) = self.0 else { return std::future::pending().boxed() };
+        let why = "429 Too Many Requests".into();
+        async move { Event::Ended(SinkError::Later { why, wait }) }.boxed()
     }
 }
 

@@ -123,8 +123,7 @@ impl Composer {
         headers.insert(WEBHOOK_ID, HeaderValue::from_str(id)?);
         let signer = &self.settings.signer;
         if signer.signs() {
-            let now_s =
-                SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+            let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
             let signature = signer.signature(id, now_s, body);
             headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now_s));
             headers.insert(WEBHOOK_SIGNATURE, HeaderValue::from_str(&signature)?);

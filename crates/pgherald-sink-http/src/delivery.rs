@@ -1,10 +1,6 @@
 //! The task that owns a writer's connections: takes batches in, sends parcels, settles jobs.
 
-use futures_util::{
-    FutureExt, StreamExt,
-    future::BoxFuture,
-    stream::FuturesUnordered,
-};
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use pgherald_core::Open;
 use tokio::sync::{mpsc, watch};
 

@@ -70,7 +70,9 @@ fn hint(status: StatusCode, key: &str) -> String {
         404 | 410 => "correct {key}, or set up the receiver at that path",
         405 => "the receiver takes no POST there: correct {key}",
         407 => "a proxy in between wants credentials: correct {key}, or the way to it",
-        413 => "the message is too large for the receiver: raise its limit, or lower message_bytes_max",
+        413 => {
+            "the message is too large for the receiver: raise its limit, or lower message_bytes_max"
+        }
         415 => "the receiver does not take this envelope: change envelope, or the receiver",
         _ => return String::new(),
     };

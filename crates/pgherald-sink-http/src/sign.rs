@@ -83,16 +83,15 @@ mod tests {
         Signer::parse(&Secret::new(text.to_owned()))
     }
 
-    /// The example of the specification's own libraries.
+    /// The example that the specification's own library tests itself with.
     #[test]
     fn the_known_example_is_signed_as_everybody_signs_it() {
-        let signer = signer("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLSw").unwrap();
-        let signature = signer.signature(
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            1_614_265_330,
-            br#"{"test": 2432232314}"#,
+        let signature = signer("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD").unwrap().signature(
+            "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+            1_649_367_553,
+            br#"{"email":"test@example.com","username":"test_user"}"#,
         );
-        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        assert_eq!(signature, "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=");
     }
 
     #[test]

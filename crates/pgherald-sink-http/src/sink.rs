@@ -2,7 +2,10 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicUsize, Ordering::{AcqRel, Acquire}},
+    atomic::{
+        AtomicUsize,
+        Ordering::{AcqRel, Acquire},
+    },
 };
 
 use futures_util::{FutureExt, future::BoxFuture};

@@ -50,9 +50,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, HttpError> 
     }
 }
 
-fn unusable(
-    path: &Path,
-    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> HttpError {
+fn unusable(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> HttpError {
     HttpError::File { path: path.display().to_string(), source: source.into() }
 }

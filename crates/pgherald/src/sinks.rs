@@ -11,7 +11,7 @@ use pgherald_core::{Finding, FlowContext, Sink};
 #[derive(Clone, Debug)]
 pub(crate) enum SinkSettings {
     #[cfg(feature = "http")]
-    Http(pgherald_sink_http::HttpSettings),
+    Http(Box<pgherald_sink_http::HttpSettings>),
     #[cfg(feature = "kafka")]
     Kafka(pgherald_sink_kafka::KafkaSettings),
     #[cfg(feature = "nats")]
@@ -37,7 +37,7 @@ impl SinkSettings {
         match *self {
             #[cfg(feature = "http")]
             Self::Http(ref settings) => {
-                Arc::new(pgherald_sink_http::HttpSink::new(settings.clone(), context))
+                Arc::new(pgherald_sink_http::HttpSink::new((**settings).clone(), context))
             }
             #[cfg(feature = "kafka")]
             Self::Kafka(ref settings) => {

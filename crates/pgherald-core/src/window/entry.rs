@@ -87,7 +87,8 @@ impl Entry {
     /// Whether `later` is one gap that becomes a part of the gap at the end: it takes no room, so no
     /// limit keeps the two apart.
     fn absorbs_all_of(&self, later: &Entry) -> bool {
-        let is_joinable = |message: &Message| message.gap().is_some_and(|gap| gap.rejected.is_none());
+        let is_joinable =
+            |message: &Message| message.gap().is_some_and(|gap| gap.rejected.is_none());
         match (self.batch.messages.last(), &later.batch.messages[..]) {
             (Some(last), [only]) => is_joinable(last) && is_joinable(only),
             _ => false,

@@ -120,7 +120,10 @@ async fn the_operator_has_the_last_word_and_gaps_their_own_address() {
     let composer = composer(Envelope::None, more);
     let message = message(1, &[("x-api-key", "theirs"), ("user-agent", "them")]);
     let (headers, _) = composed(&composer, &parcel([message])).await;
-    assert_eq!((&headers["x-api-key"], &headers["user-agent"]), (&"ours".parse().unwrap(), &"us".parse().unwrap()));
+    assert_eq!(
+        (&headers["x-api-key"], &headers["user-agent"]),
+        (&"ours".parse().unwrap(), &"us".parse().unwrap())
+    );
     assert!(!headers.contains_key("authorization") && !headers.contains_key("ce-id"));
     let gap = parcel([gap()]);
     assert_eq!(composer.target(&gap).origin, "https://gaps");
@@ -134,7 +137,9 @@ async fn the_operator_has_the_last_word_and_gaps_their_own_address() {
 fn a_header_that_http_does_not_take_rejects_and_never_panics() {
     let composer = composer(Envelope::Binary, json!({}));
     let long = "x".repeat(70_000);
-    for name in ["", "a b", "ü", "transfer-encoding", "Upgrade", "te", "expect", "webhook-id", &long] {
+    for name in
+        ["", "a b", "ü", "transfer-encoding", "Upgrade", "te", "expect", "webhook-id", &long]
+    {
         let refused = composer.check(&message(1, &[(name, "x")]));
         assert!(refused.is_err(), "{name}");
     }

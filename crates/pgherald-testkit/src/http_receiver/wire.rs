@@ -167,6 +167,7 @@ pub(super) fn acceptor(
 }
 
 fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<std::result::Result<_, _>>();
+    let read =
+        CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<std::result::Result<_, _>>();
     read.map_err(|error| Error::because("certificate", error))
 }

@@ -193,7 +193,8 @@ impl FlowResolver<'_> {
     fn http(&mut self, context: &FlowContext) -> Option<SinkSettings> {
         let key = self.key.child("http").to_string();
         let raw = self.raw.http.as_ref()?;
-        raw.resolve(&key, context, self.problems).map(SinkSettings::Http)
+        let settings = raw.resolve(&key, context, self.problems)?;
+        Some(SinkSettings::Http(Box::new(settings)))
     }
 
     #[cfg(feature = "kafka")]

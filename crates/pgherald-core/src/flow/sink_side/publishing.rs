@@ -56,11 +56,7 @@ enum Step {
 }
 
 impl<'a> Publishing<'a> {
-    pub(super) fn new(
-        link: &'a Link,
-        policy: &'a mut Policy,
-        outcomes_within: Duration,
-    ) -> Self {
+    pub(super) fn new(link: &'a Link, policy: &'a mut Policy, outcomes_within: Duration) -> Self {
         Self {
             link,
             policy,
