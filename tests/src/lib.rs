@@ -25,3 +25,4 @@ mod security;
 mod shutdown;
 mod sink_faults;
 mod standby;
+mod webhooks;

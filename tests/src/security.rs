@@ -1,6 +1,7 @@
 //! TLS and authentication on real servers: messages go through, and whatever is wrong is said
 //! once, clearly, without a secret, and waited for.
 
+mod http;
 mod kafka;
 mod nats;
 mod operator;

@@ -1,9 +1,11 @@
 //! What `pgherald check` finds out about the sink.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, io, time::Duration};
 
+use futures_util::future::join_all;
+use hyper_util::rt::TokioIo;
 use pgherald_core::{Finding, FlowContext};
-use tokio::time::timeout;
+use tokio::{io::AsyncReadExt, time::timeout};
 use tower_service::Service;
 
 use crate::{
@@ -17,21 +19,22 @@ use crate::{
 /// DNS, TCP and TLS together.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
 
+const REFUSED_WITHIN: Duration = Duration::from_millis(300);
+
 /// Connects to every address, which is the most that can be asked of a receiver without an event,
 /// and says what is wrong, what is risky, and how to mend it; `key` is the dotted key of the sink's
 /// `http` table.
 pub async fn check(settings: &HttpSettings, context: &FlowContext, key: &str) -> Vec<Finding> {
     let mut findings = risks(settings, context, key);
-    let mut connector = match connector(settings).await {
+    let connector = match connector(settings).await {
         Ok(connector) => connector,
         Err(error) => {
             findings.push(failed(&error, &format!("{key}.tls"), key));
             return findings;
         }
     };
-    for target in settings.targets() {
-        findings.push(connected(&mut connector, target, key).await);
-    }
+    let targets = settings.targets();
+    findings.extend(join_all(targets.map(|it| connected(connector.clone(), it, key))).await);
     findings
 }
 
@@ -63,14 +66,17 @@ fn risks(settings: &HttpSettings, context: &FlowContext, key: &str) -> Vec<Findi
 }
 
 /// Looks the name up, connects, shakes hands, and goes.
-async fn connected(connector: &mut Connector, target: &Target, key: &str) -> Finding {
+async fn connected(mut connector: Connector, target: &Target, key: &str) -> Finding {
     let at = format!("{key}.{}", target.key);
     let connecting_to = connector.call(target.uri.clone());
     let error = match timeout(CONNECTED_WITHIN, connecting_to).await {
-        Ok(Ok(_)) => {
-            let with = if target.is_tls { ", with TLS" } else { "" };
-            return Finding::ok(at, format!("connected to {}{with}", target.origin));
-        }
+        Ok(Ok(stream)) => match refusal(stream).await {
+            Some(error) if target.is_tls => connecting(target, error.into(), false),
+            _ => {
+                let with = if target.is_tls { ", with TLS" } else { "" };
+                return Finding::ok(at, format!("connected to {}{with}", target.origin));
+            }
+        },
         Ok(Err(error)) => connecting(target, error, false),
         Err(_) => {
             let source = format!("no connection within {} s", CONNECTED_WITHIN.as_secs());
@@ -78,6 +84,13 @@ async fn connected(connector: &mut Connector, target: &Target, key: &str) -> Fin
         }
     };
     failed(&error, &at, key)
+}
+
+/// What the receiver says of its own accord: that it does not take our certificate comes, in TLS
+/// 1.3, after the handshake.
+async fn refusal(stream: impl hyper::rt::Read + hyper::rt::Write + Unpin) -> Option<io::Error> {
+    let mut stream = TokioIo::new(stream);
+    timeout(REFUSED_WITHIN, stream.read_u8()).await.ok()?.err()
 }
 
 fn failed(error: &HttpError, at: &str, key: &str) -> Finding {
