@@ -162,6 +162,21 @@ impl Link {
         self.change(|health| health.sink = phase);
     }
 
+    /// A writer is open; says whether that is all there is to know. Where opening connects nothing,
+    /// what kept the last writer from confirming may still be there: a sink that failed, and has
+    /// messages waiting, is well at its first confirmation and not before.
+    pub(super) fn sink_opened(&self) -> bool {
+        let nothing_waits = self.window().is_empty();
+        let mut is_well = false;
+        self.change(|health| {
+            is_well = nothing_waits || health.sink == SinkPhase::Closed;
+            if is_well {
+                health.sink = SinkPhase::Open;
+            }
+        });
+        is_well
+    }
+
     pub(super) fn confirmed(&self, confirmed: bool) {
         self.change(|health| health.confirmed = confirmed);
     }

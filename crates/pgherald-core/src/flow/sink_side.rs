@@ -104,16 +104,17 @@ impl<'a> SinkSide<'a> {
     }
 
     async fn carry(&mut self, attachment: u64, opened: Opened) -> End {
-        self.link.sink_phase(SinkPhase::Open);
         let Opened { writer, resume } = opened;
         if let Some(checkpoint) = &resume {
             self.link.window().settle_through(checkpoint);
             self.link.release();
         }
+        let is_well = self.link.sink_opened();
         self.link.opened.send_replace(Some(SinkOpened { attachment, resume }));
         self.link.window().rewind();
         let void = self.void(attachment);
-        let publishing = Publishing::new(self.link, &mut self.policy, self.sink.outcomes_within());
+        let outcomes_within = self.sink.outcomes_within();
+        let publishing = Publishing::new(self.link, &mut self.policy, outcomes_within, !is_well);
         let opened_at = Instant::now();
         let (end, confirmed) = publishing.run(writer, void).await;
         if confirmed || opened_at.elapsed() > self.backoff.cap {

@@ -37,6 +37,8 @@ pub(super) struct Publishing<'a> {
     /// Since when nothing is published, because rejections have to be dealt with first.
     stopped: Option<Instant>,
     halted_until: Option<Instant>,
+    /// The sink had failed before it was opened, and has not confirmed anything since.
+    doubted: bool,
     /// What came back unsent was published again, and nothing was confirmed since.
     resent: bool,
     confirmed: bool,
@@ -56,7 +58,12 @@ enum Step {
 }
 
 impl<'a> Publishing<'a> {
-    pub(super) fn new(link: &'a Link, policy: &'a mut Policy, outcomes_within: Duration) -> Self {
+    pub(super) fn new(
+        link: &'a Link,
+        policy: &'a mut Policy,
+        outcomes_within: Duration,
+        doubted: bool,
+    ) -> Self {
         Self {
             link,
             policy,
@@ -65,6 +72,7 @@ impl<'a> Publishing<'a> {
             rejections: Vec::new(),
             stopped: None,
             halted_until: None,
+            doubted,
             resent: false,
             confirmed: false,
         }
@@ -241,7 +249,15 @@ impl<'a> Publishing<'a> {
 
     fn all_is_well(&mut self) {
         self.link.confirmed(true);
+        self.trust();
         if self.halted_until.take().is_some() {
+            self.link.sink_phase(SinkPhase::Open);
+        }
+    }
+
+    /// The destination has answered: whatever kept it from that before is over.
+    fn trust(&mut self) {
+        if std::mem::take(&mut self.doubted) {
             self.link.sink_phase(SinkPhase::Open);
         }
     }
@@ -249,6 +265,9 @@ impl<'a> Publishing<'a> {
     /// Every outcome is known: the policy decides on the rejected messages, first to last, and
     /// publishing goes back to the first open message.
     fn judge(&mut self) {
+        if !self.rejections.is_empty() {
+            self.trust();
+        }
         // A writer that takes nothing, for no reason that it names, is of no use.
         self.resent = self.rejections.is_empty();
         self.rejections.sort_by_key(|rejection| rejection.place);
@@ -266,6 +285,7 @@ impl<'a> Publishing<'a> {
 
     fn hear(&mut self, event: Event) -> Result<(), SinkError> {
         let halted = self.halted_until.is_some();
+        self.doubted = false;
         match event {
             Event::Ended(error) => return Err(error),
             Event::Disconnected(_) | Event::Connected if halted => {}
