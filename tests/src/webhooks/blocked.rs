@@ -27,5 +27,7 @@ async fn it_names_the_remedy_and_heals_without_a_restart() {
     let received = scene.hook.received();
     assert!(received.iter().all(|it| it.path == "/events"), "a redirect was followed");
     assert_eq!(scene.metric("pgherald_messages_rejected_total").await, 0.0);
+    // One line a state change, however often it was tried in between.
+    assert_eq!(scene.bridge.log_lines("flow is blocked").len(), 4, "{}", scene.bridge.log());
     scene.ends_well().await;
 }
