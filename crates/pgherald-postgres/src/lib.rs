@@ -9,6 +9,7 @@ mod error;
 mod lock;
 mod quote;
 mod server;
+mod wire;
 
 pub use self::{
     config::{PostgresConfig, PostgresSettings},
@@ -17,4 +18,5 @@ pub use self::{
     lock::{Holder, LockKey, holder, try_locks},
     quote::{identifier, literal},
     server::{Backend, NOW_MICROS, ServerFacts, end_backend, from_micros, to_micros},
+    wire::Wire,
 };
