@@ -33,10 +33,8 @@ async fn read(
     flow: &FlowFacts,
 ) -> Result<Option<Position>, SourceError> {
     const DOING: &str = "read the cursor";
-    let sql = format!(
-        "SELECT outbox, high, missing::text FROM pgherald.cursor WHERE {}",
-        key(flow)
-    );
+    let sql =
+        format!("SELECT outbox, high, missing::text FROM pgherald.cursor WHERE {}", key(flow));
     let rows = query(connection, &sql).await.map_err(|error| failed(DOING, &error))?;
     let Some(row) = rows.first() else { return Ok(None) };
     let of = |error| failed(DOING, &error);
@@ -79,7 +77,9 @@ async fn begin(
 ) -> Result<Position, SourceError> {
     let of = |error: sqlx::Error| failed("begin the cursor", &error);
     let sql = match flow.settings.start {
-        Start::Earliest => insert(flow, "SELECT 0::bigint AS high, '{}'::int8multirange AS missing"),
+        Start::Earliest => {
+            insert(flow, "SELECT 0::bigint AS high, '{}'::int8multirange AS missing")
+        }
         Start::Latest => {
             let writers = facts.writers(connection).await.map_err(of)?;
             // Without an open writer everything through the newest id was decided before the

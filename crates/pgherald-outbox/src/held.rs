@@ -99,7 +99,10 @@ async fn name(
 ) -> Result<Named, sqlx::Error> {
     let rows = query(connection, &naming(facts, held.writer)).await?;
     let Some(row) = rows.first() else {
-        return Ok(Named { who: "a writer that has just ended".to_owned(), earlier: Duration::ZERO });
+        return Ok(Named {
+            who: "a writer that has just ended".to_owned(),
+            earlier: Duration::ZERO,
+        });
     };
     let text = |at: usize| -> Result<String, sqlx::Error> {
         Ok(row.try_get::<Option<String>, _>(at)?.unwrap_or_default())

@@ -33,7 +33,9 @@ mod metrics;
 mod outbox;
 
 pub use self::{
-    config::{CHANNEL_BYTES_MAX, DEFAULT_TABLE, Order, OutboxConfig, OutboxSettings, Retain, Start},
+    config::{
+        CHANNEL_BYTES_MAX, DEFAULT_TABLE, Order, OutboxConfig, OutboxSettings, Retain, Start,
+    },
     metrics::describe_metrics,
     outbox::Outbox,
     source::OutboxSource,

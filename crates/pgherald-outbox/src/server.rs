@@ -106,10 +106,7 @@ impl TableFacts {
     }
 }
 
-fn without(
-    open: BTreeMap<Writer, Option<i32>>,
-    keepers: &[i32],
-) -> BTreeMap<Writer, Option<i32>> {
+fn without(open: BTreeMap<Writer, Option<i32>>, keepers: &[i32]) -> BTreeMap<Writer, Option<i32>> {
     let stays = |pid: &Option<i32>| pid.is_none_or(|pid| !keepers.contains(&pid));
     open.into_iter().filter(|(_, pid)| stays(pid)).collect()
 }

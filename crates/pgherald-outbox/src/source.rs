@@ -7,7 +7,7 @@ use pgherald_core::{Attached, Checkpoint, Session, Source, SourceError};
 use pgherald_postgres::{bounded, query};
 use tokio::{
     sync::Mutex,
-    time::{interval_at, Instant},
+    time::{Instant, interval_at},
 };
 
 use crate::{

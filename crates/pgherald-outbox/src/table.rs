@@ -17,7 +17,8 @@ impl TableName {
     /// # Errors
     /// What is wrong, in words.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let wanted = || format!("{text:?} is no table: write schema.table, such as pgherald.outbox");
+        let wanted =
+            || format!("{text:?} is no table: write schema.table, such as pgherald.outbox");
         let (schema, rest) = part(text).ok_or_else(wanted)?;
         let (table, rest) = rest.strip_prefix('.').and_then(part).ok_or_else(wanted)?;
         if rest.is_empty() { Ok(Self { schema, table }) } else { Err(wanted()) }

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject, header};
 use bytes::Bytes;
-use pgherald_core::{WrapError, Binding, Body, BoxError, FlowContext, Message, Wrapper};
+use pgherald_core::{Binding, Body, BoxError, FlowContext, Message, WrapError, Wrapper};
 
 use crate::{NatsSettings, jobs::Piece, subject::Subjects};
 

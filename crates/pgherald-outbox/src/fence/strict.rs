@@ -49,10 +49,9 @@ impl Strict {
             None => (self.last, None),
         };
         self.fence = fence.max(self.fence);
-        self.held = holder.filter(|_| self.fence < self.last).map(|writer| Held {
-            writer,
-            pid: writers.open.get(&writer).copied().flatten(),
-        });
+        self.held = holder
+            .filter(|_| self.fence < self.last)
+            .map(|writer| Held { writer, pid: writers.open.get(&writer).copied().flatten() });
     }
 
     pub(super) fn scan(&self) -> Option<Scan> {

@@ -194,7 +194,8 @@ fn wrong_readers_fail_the_same_race() {
         let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         let config = Config { max_shrink_iters: 0, ..config(20_000) };
         let mut runner = TestRunner::new_with_rng(config, random);
-        let found = runner.run(&dice(), |dice| race(order, reader, &dice).map_err(TestCaseError::fail));
+        let found =
+            runner.run(&dice(), |dice| race(order, reader, &dice).map_err(TestCaseError::fail));
         assert!(found.is_err(), "{order:?} with {reader:?} must lose rows");
     }
 }
