@@ -18,6 +18,7 @@ mod command_line;
 mod first_light;
 mod load;
 mod names;
+mod outbox;
 mod overflow;
 mod pg_faults;
 mod secrets;

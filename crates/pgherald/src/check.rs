@@ -67,9 +67,10 @@ fn unrouted(settings: &Settings) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for plan in &settings.flows {
         let pipeline = &plan.flow.context.pipeline;
-        let subject = format!("pipelines.{pipeline}.source.notify.channels");
+        let kind = plan.source.kind();
+        let subject = format!("pipelines.{pipeline}.source.{kind}.channels");
         let siblings = || settings.flows.iter().filter(|p| p.flow.context.pipeline == *pipeline);
-        for channel in plan.source.channels.iter() {
+        for channel in plan.source.channels().unwrap_or_default().iter() {
             let taken = siblings().any(|plan| {
                 let channels = plan.flow.context.channels.as_deref();
                 channels.is_none_or(|channels| channels.contains(channel))

@@ -63,13 +63,16 @@ impl Run {
         match self.step {
             Step::Newest if !self.fence.wants_writers() => self.step = Step::Read,
             Step::Newest => {
-                self.writers.last = self.database.newest();
+                match self.reader {
+                    Reader::NewestIdLast => self.writers.open = self.open_writers(),
+                    _ => self.writers.last = self.database.newest(),
+                }
                 self.step = Step::Locks;
             }
             Step::Locks => {
-                self.writers.open = self.open_writers();
-                if self.reader == Reader::NewestIdLast {
-                    self.writers.last = self.database.newest();
+                match self.reader {
+                    Reader::NewestIdLast => self.writers.last = self.database.newest(),
+                    _ => self.writers.open = self.open_writers(),
                 }
                 self.fence.observe(&self.writers);
                 self.step = Step::Read;

@@ -1,1 +1,6 @@
 //! The outbox source on a real PostgreSQL.
+
+mod attaching;
+mod reading;
+mod rig;
+mod sleeping;
