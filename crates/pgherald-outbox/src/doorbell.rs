@@ -1,7 +1,7 @@
 //! The doorbell: a reader that sleeps holds an advisory lock, and only then do producers ring.
 //!
 //! Each INSERT's trigger tries that lock in shared mode and announces only if it cannot get it.
-//! One session a process and outbox, the keeper's, holds the lock for every flow that sleeps, and
+//! One session a process and outbox, the porter's, holds the lock for every flow that sleeps, and
 //! listens. A flow that found nothing asks for the bell to be armed, polls once more, and sleeps.
 //! Whatever goes wrong here costs time and never a row: a flow that sleeps polls each second.
 
@@ -18,7 +18,7 @@ use tokio::{
 /// The channel that the trigger of `pgherald setup` rings on.
 pub(crate) const DOORBELL_CHANNEL: &str = "pgherald_doorbell";
 
-/// How long a flow waits for the keeper's answer.
+/// How long a flow waits for the porter's answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// The bell of one outbox, as the flows of this process share it.
@@ -86,7 +86,7 @@ impl Bell {
         let _ = news.wait_for(|state| !state.armed || state.rings != ticket.0).await;
     }
 
-    /// The keeper's answer to whoever wants to sleep.
+    /// The porter's answer to whoever wants to sleep.
     pub(crate) fn answer(&self, armed: bool) {
         self.state.send_modify(|state| {
             state.armed = armed;
@@ -126,9 +126,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sleeper_is_woken_once_for_each_ring() {
         let bell = Arc::new(Bell::default());
-        let mut keeper = JoinSet::new();
+        let mut porter = JoinSet::new();
         let theirs = Arc::clone(&bell);
-        keeper.spawn(async move {
+        porter.spawn(async move {
             theirs.wanted.notified().await;
             theirs.answer(false);
             theirs.wanted.notified().await;
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_a_keeper_nobody_sleeps() {
+    async fn without_a_porter_nobody_sleeps() {
         assert_eq!(Bell::default().arm().await, None);
     }
 }

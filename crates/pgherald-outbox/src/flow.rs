@@ -10,9 +10,10 @@ use std::{
 
 use pgherald_core::FlowContext;
 use pgherald_postgres::{Backend, LockKey, PostgresSettings};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::{OutboxSettings, doorbell::Bell, metrics::FlowMetrics};
+use crate::{OutboxReport, OutboxSettings, doorbell::Bell, metrics::FlowMetrics};
 
 /// A session that holds a lock runs a statement at least so often.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -31,6 +32,7 @@ pub(crate) struct FlowFacts {
     pub(crate) metrics: FlowMetrics,
     carried: AtomicBool,
     memory: Mutex<Memory>,
+    report: watch::Sender<OutboxReport>,
 }
 
 /// What outlives a session.
@@ -54,7 +56,8 @@ impl FlowFacts {
         let metrics = FlowMetrics::new(&context);
         let carried = AtomicBool::new(false);
         let memory = Mutex::default();
-        Self { context, settings, postgres, lock, bell, stop, metrics, carried, memory }
+        let report = watch::Sender::default();
+        Self { context, settings, postgres, lock, bell, stop, metrics, carried, memory, report }
     }
 
     pub(crate) fn pipeline(&self) -> &str {
@@ -89,6 +92,19 @@ impl FlowFacts {
 
     pub(crate) fn set_waits_for(&self, writer: Option<Arc<str>>) {
         self.memory().waits_for = writer;
+    }
+
+    pub(crate) fn report(&self) -> watch::Receiver<OutboxReport> {
+        self.report.subscribe()
+    }
+
+    /// Tells what was measured.
+    pub(crate) fn publish(&self, report: OutboxReport) {
+        self.metrics.backlog.set(report.backlog_messages as f64);
+        self.metrics.oldest_age.set(report.oldest_age.as_secs_f64());
+        let unrouted: u64 = report.unrouted.iter().map(|(_, rows)| rows).sum();
+        self.metrics.unrouted.set(unrouted as f64);
+        self.report.send_replace(report);
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

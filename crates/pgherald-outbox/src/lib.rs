@@ -26,18 +26,30 @@ mod session;
 mod source;
 
 mod doorbell;
+mod porter;
+
+mod keeper;
+mod measure;
+mod report;
+mod retention;
+
+mod check;
+mod removal;
+
 mod error;
 mod flow;
-mod keeper;
 mod metrics;
 mod outbox;
 
 pub use self::{
+    check::check,
     config::{
         CHANNEL_BYTES_MAX, DEFAULT_TABLE, Order, OutboxConfig, OutboxSettings, Retain, Start,
     },
     metrics::describe_metrics,
     outbox::Outbox,
+    removal::{Removal, remove},
+    report::OutboxReport,
     source::OutboxSource,
     table::TableName,
 };

@@ -1,4 +1,4 @@
-//! One outbox of this process: the flows that read it, and the keeper that serves them all.
+//! One outbox of this process: the flows that read it, and what serves them all.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     OutboxSettings, OutboxSource, TableName, doorbell::Bell, flow::FlowFacts, keeper::Keeper,
+    porter::Porter,
 };
 
 /// One outbox table, and every flow of this process that reads it.
@@ -39,12 +40,15 @@ impl Outbox {
         OutboxSource::new(flow)
     }
 
-    /// Keeps the doorbell until the process stops. Reading does not depend on it.
+    /// Keeps the doorbell, deletes what is settled, and measures, until the process stops. Reading
+    /// does not depend on it.
     pub async fn run(self) {
-        let keeper = Keeper::new(self.postgres, self.table, self.bell, self.flows);
+        let porter = Porter::new(self.postgres.clone(), self.table.clone(), self.bell);
+        let keeper = Keeper::new(self.postgres, self.table, self.flows);
         let stop = self.stop;
         tokio::select! {
             () = stop.cancelled() => {}
+            () = porter.run() => {}
             () = keeper.run() => {}
         }
     }

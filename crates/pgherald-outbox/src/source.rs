@@ -6,11 +6,12 @@ use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{Attached, Checkpoint, Session, Source, SourceError};
 use pgherald_postgres::{bounded, query};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, watch},
     time::{Instant, interval_at},
 };
 
 use crate::{
+    OutboxReport,
     attach::{Attachment, Candidate},
     error::source_error,
     flow::{FlowFacts, HEARTBEAT, STATEMENT_WITHIN},
@@ -31,6 +32,12 @@ pub struct OutboxSource {
 impl OutboxSource {
     pub(crate) fn new(flow: Arc<FlowFacts>) -> Self {
         Self { flow, standby: Arc::default() }
+    }
+
+    /// How the flow stands, from now on.
+    #[must_use]
+    pub fn report(&self) -> watch::Receiver<OutboxReport> {
+        self.flow.report()
     }
 
     async fn try_attach(&self) -> Result<Attachment, SourceError> {
@@ -80,6 +87,7 @@ impl Drop for Carried {
         self.0.set_carried(false);
         self.0.set_waits_for(None);
         self.0.metrics.held.set(0.0);
+        self.0.publish(OutboxReport::default());
     }
 }
 

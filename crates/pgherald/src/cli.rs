@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     /// Carry messages until SIGTERM or SIGINT, then drain within the deadline
     #[command(after_help = RUN_EXAMPLES)]
@@ -33,6 +33,16 @@ pub(crate) enum Command {
         /// How findings are printed: one line each, or one JSON document
         #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
         format: CheckFormat,
+    },
+    /// Forget the cursor of an outbox's sink that no bridge carries any more: it holds back deletion
+    #[command(after_help = REMOVE_EXAMPLES)]
+    Remove {
+        /// The pipeline whose sinks are forgotten
+        #[arg(long, value_name = "NAME")]
+        pipeline: String,
+        /// Only this sink of it
+        #[arg(long, value_name = "NAME")]
+        sink: Option<String>,
     },
     /// Print the effective configuration with every default, secrets redacted
     #[command(after_help = CONFIG_EXAMPLES)]
@@ -90,6 +100,18 @@ Examples:
   pgherald check --config pgherald.toml --format json
 
 Exit codes: 0 no error (warnings are none), 1 an error was found, 2 bad configuration.";
+
+const REMOVE_EXAMPLES: &str = "\
+Examples:
+  pgherald remove --pipeline billing --sink ledger
+  pgherald remove --pipeline billing
+
+Rows of an outbox are deleted when every sink that the database knows has settled them, so a sink
+that is gone for good keeps them for ever: forget it here, after it is out of the configuration.
+A bridge that is still configured with it begins anew, where `start` says.
+
+Exit codes: 0 forgotten, 1 a running bridge carries the flow, there is no such cursor, or the
+database refused.";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:

@@ -15,6 +15,7 @@ mod metrics;
 mod admin;
 mod check;
 mod health;
+mod remove;
 mod run;
 mod signals;
 mod wiring;
@@ -53,7 +54,9 @@ pub fn main() -> ExitCode {
     };
     let verbosity = match cli.command {
         Command::Run => Verbosity::Run,
-        Command::Check { .. } | Command::Config | Command::Health => Verbosity::Command,
+        Command::Check { .. } | Command::Config | Command::Health | Command::Remove { .. } => {
+            Verbosity::Command
+        }
     };
     logs::install(cli.log_format, verbosity, &loaded.scrubber);
     if let Command::Config = cli.command {
@@ -86,6 +89,12 @@ async fn command(command: Command, loaded: Loaded) -> bool {
             output::findings(&findings, format, &loaded.scrubber)
         }
         Command::Health => output::health(health::ask(loaded.settings.listen).await),
+        Command::Remove { pipeline, sink } => {
+            let removals = remove::remove(&loaded.settings, &pipeline, sink.as_deref()).await;
+            let (text, clean) = remove::told(&pipeline, sink.as_deref(), &removals);
+            output::print(&loaded.scrubber.scrub(&text));
+            clean
+        }
         Command::Config => true,
     }
 }

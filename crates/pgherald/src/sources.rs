@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use pgherald_core::{FlowContext, OnRejected, Source};
 use pgherald_listener::{Hub, HubOptions, NotifySettings};
-use pgherald_outbox::{Outbox, OutboxSettings, TableName};
+use pgherald_outbox::{Outbox, OutboxReport, OutboxSettings, TableName};
 use pgherald_postgres::PostgresSettings;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Channels by name; `None`: every channel.
@@ -53,6 +54,12 @@ impl SourceSettings {
     }
 }
 
+/// A flow's source, and how it stands in its outbox.
+pub(crate) struct Flowing {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) outbox: Option<watch::Receiver<OutboxReport>>,
+}
+
 /// What the flows of one process share: one LISTEN connection, and one keeper for each outbox.
 pub(crate) struct Sources {
     postgres: PostgresSettings,
@@ -67,21 +74,19 @@ impl Sources {
     }
 
     /// Adds a flow.
-    pub(crate) fn flow(
-        &mut self,
-        context: &FlowContext,
-        settings: &SourceSettings,
-    ) -> Arc<dyn Source> {
+    pub(crate) fn flow(&mut self, context: &FlowContext, settings: &SourceSettings) -> Flowing {
         match settings {
             SourceSettings::Notify(notify) => {
                 let new = || Hub::new(self.postgres.clone(), HubOptions::default());
-                Arc::new(self.hub.get_or_insert_with(new).flow(context, notify))
+                let source = self.hub.get_or_insert_with(new).flow(context, notify);
+                Flowing { source: Arc::new(source), outbox: None }
             }
             SourceSettings::Outbox(settings) => {
                 let table = &settings.table;
                 let new = || Outbox::new(self.postgres.clone(), table.clone(), self.stop.clone());
                 let outbox = self.outboxes.entry(table.clone()).or_insert_with(new);
-                Arc::new(outbox.flow(context, settings))
+                let source = outbox.flow(context, settings);
+                Flowing { outbox: Some(source.report()), source: Arc::new(source) }
             }
         }
     }

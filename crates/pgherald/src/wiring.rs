@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use pgherald_core::{Flow, FlowEnd};
-use tokio::task::JoinSet;
+use pgherald_outbox::OutboxReport;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::FlowView,
     config::{FlowPlan, Settings},
     sinks,
-    sources::{self, Sources},
+    sources::{self, Flowing, Sources},
 };
 
 /// The tasks of a running bridge.
@@ -35,9 +36,9 @@ pub(crate) fn wire(settings: &Settings, stop: &CancellationToken) -> (Work, Vec<
     let mut sources = Sources::new(settings.postgres.clone(), stop.clone());
     for plan in &settings.flows {
         let context = &plan.flow.context;
-        let source = sources.flow(context, &plan.source);
+        let Flowing { source, outbox } = sources.flow(context, &plan.source);
         let flow = Flow::new(plan.flow.clone(), source, plan.sink.factory(context));
-        views.push(view(plan, &flow));
+        views.push(view(plan, &flow, outbox));
         let (pipeline, sink) = (context.pipeline.clone(), context.sink.clone());
         let (stop, drain) = (stop.clone(), settings.drain);
         work.spawn(async move {
@@ -66,7 +67,7 @@ fn share(sources: Sources, stop: &CancellationToken, work: &mut Work) {
     }
 }
 
-fn view(plan: &FlowPlan, flow: &Flow) -> FlowView {
+fn view(plan: &FlowPlan, flow: &Flow, outbox: Option<watch::Receiver<OutboxReport>>) -> FlowView {
     let context = &plan.flow.context;
     FlowView {
         pipeline: context.pipeline.clone(),
@@ -75,6 +76,7 @@ fn view(plan: &FlowPlan, flow: &Flow) -> FlowView {
         kind: plan.sink.kind(),
         channels: context.channels.clone().unwrap_or_else(|| ["*".into()].into()),
         status: flow.status(),
+        outbox,
     }
 }
 
