@@ -19,7 +19,7 @@ async fn a_missing_schema_blocks_until_setup_has_run() {
     let metrics = bridge.metrics().await.unwrap();
     for name in ["backlog_messages", "oldest_age_seconds", "held_seconds", "unrouted_messages"] {
         let labels = [("pipeline", "p"), ("source", "outbox"), ("sink", "live")];
-        assert_eq!(metrics.value(&format!("pgherald_outbox_{name}"), &labels), 0.0, "{name}");
+        assert_eq!(metrics.value(&format!("pgherald_outbox_{name}"), &labels), Some(0.0), "{name}");
     }
     install(&postgres).await;
     bridge.wait_ready(SOON).await.unwrap();

@@ -3,7 +3,7 @@
 use pgherald_core::{Source, SourceError};
 use pgherald_testkit::Postgres;
 
-use crate::rig::{Db, Process, ROOM, Reading, server, texts};
+use crate::rig::{Db, Process, ROOM, attach_soon, server, texts};
 
 fn said(error: &SourceError) -> String {
     let mut text = error.to_string();
@@ -71,13 +71,7 @@ async fn one_process_carries_and_the_other_names_it() {
     reading.ack(&batch.end).await;
     drop(reading);
     db.send("a", &["3"]).await;
-    let mut reading = loop {
-        match Reading::attach(&second.sources[0]).await {
-            Ok(reading) => break reading,
-            Err(SourceError::Standby(_)) => {}
-            Err(error) => panic!("{error:?}"),
-        }
-    };
+    let mut reading = attach_soon(&second.sources[0]).await;
     assert_eq!(texts(&reading.take(1).await), ["3"], "it goes on behind the first one's cursor");
     // The first one ends its own former session before it tries the lock again.
     assert!(matches!(refusal(&first).await, SourceError::Standby(_)));

@@ -128,6 +128,20 @@ impl Reading {
     }
 }
 
+/// Attaches as soon as the lock is free.
+pub(crate) async fn attach_soon(source: &OutboxSource) -> Reading {
+    let attaching = async {
+        loop {
+            match Reading::attach(source).await {
+                Ok(reading) => return reading,
+                Err(SourceError::Standby(_)) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    };
+    timeout(SOON, attaching).await.expect("the lock is free soon")
+}
+
 pub(crate) fn texts(messages: &[Message]) -> Vec<String> {
     let text = |message: &Message| match &message.body {
         Body::Payload(payload) => String::from_utf8(payload.to_vec()).unwrap(),
