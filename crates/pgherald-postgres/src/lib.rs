@@ -10,6 +10,7 @@ mod error;
 mod lock;
 mod quote;
 mod server;
+mod wire;
 
 mod schema;
 mod setup;
@@ -23,4 +24,5 @@ pub use self::{
     schema::{SCHEMA_VERSION, SchemaState, schema_state},
     server::{Backend, NOW_MICROS, ServerFacts, end_backend, from_micros, to_micros},
     setup::{Progress, SetupOptions, ShadowNotify, setup, setup_script},
+    wire::Wire,
 };

@@ -1,0 +1,1 @@
+//! The outbox source on a real PostgreSQL.
