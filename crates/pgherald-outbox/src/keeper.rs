@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
             let Some(settled) = settled else { continue };
             let mut progress = match self.progress.remove(channels) {
                 Some(progress) => progress,
-                None => self.from_the_oldest(settled).await?,
+                None => self.begin_at_the_oldest(settled).await?,
             };
             self.catch_up(channels, settled, &mut progress).await?;
             while progress.ahead(settled) && Instant::now() < until {
@@ -173,7 +173,7 @@ impl<'a> Session<'a> {
     }
 
     /// Begins below the oldest row, and below everything that may still come.
-    async fn from_the_oldest(&mut self, settled: &Position) -> Result<Progress, PostgresError> {
+    async fn begin_at_the_oldest(&mut self, settled: &Position) -> Result<Progress, PostgresError> {
         let floor = settled.floor();
         let sql =
             format!("SELECT least((SELECT min(id) - 1 FROM {}), {floor})", self.keeper.table.sql());
