@@ -152,12 +152,12 @@ impl OutboxSession {
         self.fence.take(Taken { ids: &ids, complete });
         self.moved |= !ids.is_empty() || self.standing() != before;
         if !messages.is_empty() {
-            let end = self.checkpoint();
+            let end = Some(self.checkpoint());
             return Ok(Some(Batch { messages, end }));
         }
         if beyond {
             // Core reads again when there is more room.
-            return Ok(Some(Batch { messages, end: self.given.clone() }));
+            return Ok(Some(Batch { messages, end: Some(self.given.clone()) }));
         }
         Ok(self.moved_batch())
     }
@@ -182,7 +182,7 @@ impl OutboxSession {
     /// Rows that the flow does not take move it on, too.
     fn moved_batch(&mut self) -> Option<Batch> {
         let due = self.moved && self.given_at.elapsed() >= ACK_EVERY;
-        due.then(|| Batch { messages: Vec::new(), end: self.checkpoint() })
+        due.then(|| Batch { messages: Vec::new(), end: Some(self.checkpoint()) })
     }
 
     fn checkpoint(&mut self) -> Checkpoint {
