@@ -16,7 +16,7 @@ use crate::{
     Retain, TableName,
     attach::session_settings,
     flow::{FlowFacts, STATEMENT_WITHIN},
-    measure,
+    measure::{Schedule, Seen},
     position::Position,
     ranges::Ranges,
     retention::{Channels, Cursor, Group, Progress, groups},
@@ -43,7 +43,7 @@ struct Session<'a> {
     facts: TableFacts,
     holds_lock: bool,
     progress: BTreeMap<Channels, Progress>,
-    measured: measure::Schedule,
+    measured: Schedule,
 }
 
 impl Keeper {
@@ -107,7 +107,7 @@ impl<'a> Session<'a> {
             facts,
             holds_lock: false,
             progress: BTreeMap::new(),
-            measured: measure::Schedule::default(),
+            measured: Schedule::default(),
         })
     }
 
@@ -115,31 +115,38 @@ impl<'a> Session<'a> {
     async fn round(&mut self) -> Result<bool, PostgresError> {
         let reading = read_cursors(&mut self.connection, &self.keeper.table);
         let cursors = bounded("read the cursors", STATEMENT_WITHIN, reading).await?;
+        let looking = self.facts.newest(&mut self.connection);
+        let newest = bounded("read the outbox's sequence", STATEMENT_WITHIN, looking).await?;
+        self.tell_who_is_behind(&cursors, newest);
         let groups = groups(&cursors);
-        let busy = self.may_delete(&cursors).await? && self.delete(&groups).await?;
-        let Self { keeper, connection, facts, measured, .. } = self;
-        let table = &keeper.table;
-        let measuring =
-            measured.measure(connection, table, facts, &keeper.flows, &cursors, &groups);
+        let busy = self.may_delete(&cursors, newest).await? && self.delete(&groups).await?;
+        let Self { keeper, connection, measured, .. } = self;
+        let seen = Seen { table: &keeper.table, cursors: &cursors, groups: &groups, newest };
+        let measuring = measured.measure(connection, &keeper.flows, &seen);
         bounded("measure the outbox", STATEMENT_WITHIN, measuring).await?;
         Ok(busy)
     }
 
+    /// A sequence that is set back while flows run issues ids behind them.
+    fn tell_who_is_behind(&self, cursors: &[Cursor], newest: i64) {
+        for flow in &self.keeper.flows {
+            let behind = |it: &Cursor| it.is_of(flow) && it.position.high > newest;
+            if cursors.iter().any(behind) {
+                flow.was_set_back(newest);
+            }
+        }
+    }
+
     /// Nothing is deleted before every sink of this process is registered, or while the sequence
     /// stands below a cursor: then ids are issued again, and a cursor says nothing about them.
-    async fn may_delete(&mut self, cursors: &[Cursor]) -> Result<bool, PostgresError> {
-        let known = |flow: &Arc<FlowFacts>| {
-            let is = |it: &Cursor| it.pipeline == flow.pipeline() && it.sink == flow.sink();
-            cursors.iter().any(is)
-        };
+    async fn may_delete(&mut self, cursors: &[Cursor], newest: i64) -> Result<bool, PostgresError> {
+        let known = |flow: &Arc<FlowFacts>| cursors.iter().any(|cursor| cursor.is_of(flow));
         if !self.keeper.deletes() || !self.keeper.flows.iter().all(known) {
             return Ok(false);
         }
         if !self.holds_lock {
             self.holds_lock = self.try_lock().await?;
         }
-        let reading = self.facts.newest(&mut self.connection);
-        let newest = bounded("read the outbox's sequence", STATEMENT_WITHIN, reading).await?;
         Ok(self.holds_lock && cursors.iter().all(|cursor| cursor.position.high <= newest))
     }
 

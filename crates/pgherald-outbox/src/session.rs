@@ -99,6 +99,7 @@ impl OutboxSession {
             if self.flow().stop.is_cancelled() {
                 return Err(SourceError::Stopped);
             }
+            self.flow().require_still_ahead(self.fence.position().high)?;
             self.ack_if_due(settled).await?;
             let began = Instant::now();
             if let Some(batch) = self.poll(room).await? {

@@ -152,7 +152,7 @@ async fn a_prepared_writer_is_still_a_writer() {
         db.run("BEGIN; SELECT pgherald.send('a', 'prepared'::text)").await;
         db.run("PREPARE TRANSACTION 'left''behind'").await;
         db.send("a", &["later"]).await;
-        let mut wanted = vec!["prepared", "later"];
+        let mut wanted = ["prepared", "later"];
         if order == "causal" {
             wanted.reverse();
             assert_eq!(texts(&reading.take(1).await), ["later"]);
