@@ -57,18 +57,29 @@ impl Keeper {
 
     /// Faults are retried: rows stay a little longer.
     pub(crate) async fn run(self) {
+        let mut said = None;
         loop {
             while !self.carries() {
                 sleep(PAUSE_IDLE / 4).await;
             }
-            let Err(fault) = self.keep().await else { continue };
-            tracing::warn!(
-                table = %self.table,
-                error = %fault,
-                "settled rows of the outbox cannot be deleted now"
-            );
+            let Err(fault) = self.keep().await else {
+                said = None;
+                continue;
+            };
+            if said.as_ref() != Some(&fault) {
+                self.log(&fault);
+            }
+            said = Some(fault);
             sleep(Backoff::default().cap).await;
         }
+    }
+
+    fn log(&self, fault: &PostgresError) {
+        tracing::warn!(
+            table = %self.table,
+            error = %fault,
+            "settled rows of the outbox cannot be deleted now"
+        );
     }
 
     /// Whether a flow of this process is attached.

@@ -146,8 +146,9 @@ impl OutboxSession {
     async fn poll(&mut self, room: Room) -> Result<Option<Batch>, SourceError> {
         self.look_at_writers().await?;
         let Some(scan) = self.fence.scan() else { return Ok(self.moved_batch()) };
+        let within = self.flow().page_within();
         let reading = self.reader.page(&mut self.connection, &scan, room);
-        let page = bounded("read the outbox", STATEMENT_WITHIN, reading).await;
+        let page = bounded("read the outbox", within, reading).await;
         let Page { ids, messages, complete, beyond } = page.map_err(source_error)?;
         let before = self.standing();
         self.fence.take(Taken { ids: &ids, complete });
