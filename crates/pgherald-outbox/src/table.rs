@@ -25,7 +25,8 @@ impl TableName {
     }
 
     /// As it stands in a statement.
-    pub(crate) fn sql(&self) -> String {
+    #[must_use]
+    pub fn sql(&self) -> String {
         format!("{}.{}", identifier(&self.schema), identifier(&self.table))
     }
 }

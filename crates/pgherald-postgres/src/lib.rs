@@ -15,9 +15,12 @@ mod wire;
 mod schema;
 mod setup;
 
+mod dead_letters;
+
 pub use self::{
     config::{PostgresConfig, PostgresSettings},
     connect::{CONNECT_TIMEOUT, bounded, connect, query},
+    dead_letters::{DeadLetterStore, Desk, Filter, FlowDeadLetters, Kept, Letter},
     error::{Class, PostgresError},
     lock::{Holder, LockKey, holder, try_locks},
     quote::{dollar_quoted, identifier, literal},
