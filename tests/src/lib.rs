@@ -15,6 +15,7 @@ mod watch;
 mod windows;
 
 mod command_line;
+mod dead_letters;
 mod first_light;
 mod load;
 mod names;
@@ -23,6 +24,7 @@ mod overflow;
 mod pg_faults;
 mod secrets;
 mod security;
+mod setup;
 mod shutdown;
 mod sink_faults;
 mod standby;

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 
 use crate::{Error, Kafka, Result};
@@ -23,6 +25,18 @@ impl Kafka {
         let admin = self.admin()?;
         let created = admin.create_topics([&topic], &options()).await;
         outcome(&format!("cannot create topic {name}"), created)
+    }
+
+    /// Changes one setting of a topic; the others fall back to their defaults.
+    pub async fn set_topic(&self, name: &str, key: &str, value: &str) -> Result<()> {
+        let what = format!("cannot set {key} of topic {name}");
+        let config = AlterConfig::new(ResourceSpecifier::Topic(name)).set(key, value);
+        let altered = self.admin()?.alter_configs([&config], &options()).await;
+        let results = altered.map_err(|error| Error::because(&what, error))?;
+        match results.into_iter().find_map(std::result::Result::err) {
+            Some((_, code)) => Err(Error::because(what, code)),
+            None => Ok(()),
+        }
     }
 
     /// Deletes a topic.

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use futures_util::future::{BoxFuture, join_all};
-use pgherald_core::Finding;
+use pgherald_core::{Finding, OnRejected};
 use pgherald_outbox::OutboxSettings;
+use pgherald_postgres::{Desk, PostgresSettings};
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
-    config::Settings,
+    config::{FlowPlan, Settings},
     health::{self, Answer},
     sources::SourceSettings,
 };
@@ -32,6 +33,10 @@ pub(crate) async fn check(settings: &Settings) -> Vec<Finding> {
         let (postgres, name) = (&settings.postgres, key.clone());
         let part = async move { pgherald_outbox::check(postgres, outbox, &name).await };
         parts.push((key, Box::pin(part)));
+    }
+    if let Some(plan) = settings.flows.iter().find(|plan| keeps_dead_letters(plan)) {
+        let key = format!("{}.on_rejected", plan.key);
+        parts.push((key.clone(), Box::pin(dead_letters(&settings.postgres, key))));
     }
     for plan in &settings.flows {
         parts.push((plan.key.clone(), Box::pin(plan.sink.check(&plan.flow.context, &plan.key))));
@@ -60,6 +65,18 @@ async fn bounded((key, part): Part<'_>) -> Vec<Finding> {
         let fix = "see that the server is up, and that no firewall drops what is sent to it";
         vec![Finding::error(key, text, fix)]
     })
+}
+
+fn keeps_dead_letters(plan: &FlowPlan) -> bool {
+    plan.flow.on_rejected == OnRejected::DeadLetter
+}
+
+/// Whether rejected messages can be kept.
+async fn dead_letters(postgres: &PostgresSettings, key: String) -> Vec<Finding> {
+    vec![match Desk::open(postgres).await {
+        Ok(_) => Finding::ok(key, "there is a place for dead letters"),
+        Err(error) => Finding::error(key, error.text, error.fix),
+    }]
 }
 
 /// Whether the admin pages can be served; a running pgherald there is as it should be.

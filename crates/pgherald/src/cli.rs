@@ -48,12 +48,78 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME")]
         sink: Option<String>,
     },
+    /// Look at messages that a sink rejected, send them again, or delete them
+    #[command(name = "dead-letters", after_help = DEAD_LETTERS_EXAMPLES)]
+    DeadLetters {
+        /// Only those of this pipeline
+        #[arg(long, global = true, value_name = "NAME")]
+        pipeline: Option<String>,
+        /// Only those of this sink
+        #[arg(long, global = true, value_name = "NAME")]
+        sink: Option<String>,
+        #[command(subcommand)]
+        command: DeadLettersCommand,
+    },
     /// Print the effective configuration with every default, secrets redacted
     #[command(after_help = CONFIG_EXAMPLES)]
     Config,
     /// Ask the running instance whether it is alive; for container health checks
     #[command(after_help = HEALTH_EXAMPLES)]
     Health,
+}
+
+/// What to do with dead letters.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// One line each, oldest first, without payloads
+    #[command(after_help = DEAD_LETTERS_EXAMPLES)]
+    List {
+        /// How they are printed
+        #[arg(long, value_enum, default_value_t = DeadLetterFormat::Text)]
+        format: DeadLetterFormat,
+    },
+    /// Everything about one, with its payload
+    #[command(after_help = DEAD_LETTERS_EXAMPLES)]
+    Show {
+        /// The message's id
+        id: String,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = DeadLetterFormat::Text)]
+        format: DeadLetterFormat,
+    },
+    /// Have the running bridge send them again, to the sink that rejected them, out of order
+    #[command(after_help = DEAD_LETTERS_EXAMPLES)]
+    Replay {
+        /// The messages' ids
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID")]
+        ids: Vec<String>,
+        /// All that were not sent again yet
+        #[arg(long)]
+        all: bool,
+    },
+    /// Delete them
+    #[command(after_help = DEAD_LETTERS_EXAMPLES)]
+    Purge {
+        /// The messages' ids
+        #[arg(
+            required_unless_present = "older_than_days",
+            conflicts_with = "older_than_days",
+            value_name = "ID"
+        )]
+        ids: Vec<String>,
+        /// All that are kept for longer and do not wait to be sent again
+        #[arg(long, value_name = "N")]
+        older_than_days: Option<u32>,
+    },
+}
+
+/// How dead letters are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeadLetterFormat {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
 }
 
 /// What is installed, and for whom.
@@ -194,6 +260,22 @@ A bridge that is still configured with it begins anew, where `start` says.
 
 Exit codes: 0 forgotten, 1 a running bridge carries the flow, there is no such cursor, or the
 database refused.";
+
+const DEAD_LETTERS_EXAMPLES: &str = "\
+Examples:
+  pgherald dead-letters list
+  pgherald dead-letters list --pipeline orders --sink bus --format json
+  pgherald dead-letters show 1795449600000000-42
+  pgherald dead-letters replay 1795449600000000-42
+  pgherald dead-letters replay --all --sink bus
+  pgherald dead-letters purge --older-than-days 30
+
+A replay marks them; the bridge that carries the flow sends them within seconds, behind what it is
+sending, so they arrive out of order. What is rejected again stays, with the new reason. Only
+[postgres] of the configuration is read.
+
+Exit codes: 0 done, 1 the database could not be reached or an id matches nothing, 2 bad
+configuration or usage.";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:

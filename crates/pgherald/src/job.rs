@@ -1,13 +1,13 @@
 //! What the command line asks for, with the part of the configuration that it needs.
 
 use clap::{CommandFactory, error::ErrorKind};
-use pgherald_postgres::{SetupOptions, setup_script};
+use pgherald_postgres::{Filter, SetupOptions, setup_script};
 
 use crate::{
     check,
-    cli::{CheckFormat, Cli, Command, SetupArguments},
+    cli::{CheckFormat, Cli, Command, DeadLettersCommand, SetupArguments},
     config::{self, Database, Environment, Loaded, Refused},
-    health, output, remove, run,
+    dead_letters, health, output, remove, run,
     scrub::Scrubber,
     setup,
 };
@@ -18,6 +18,7 @@ pub(crate) enum Job {
     Check(Loaded, CheckFormat),
     Health(Loaded),
     Setup(Database, SetupOptions),
+    DeadLetters(Database, Filter, DeadLettersCommand),
     /// A pipeline, and a sink of it or all of them.
     Remove(Database, String, Option<String>),
     /// Nothing but a text.
@@ -40,6 +41,11 @@ impl Job {
                 let database = config::load_database(cli.config.as_deref(), environment, None)?;
                 Ok(Self::Remove(database, pipeline.clone(), sink.clone()))
             }
+            Command::DeadLetters { pipeline, sink, command } => {
+                let database = config::load_database(cli.config.as_deref(), environment, None)?;
+                let filter = Filter { pipeline: pipeline.clone(), sink: sink.clone() };
+                Ok(Self::DeadLetters(database, filter, command.clone()))
+            }
             Command::Setup(arguments) => prepare_setup(arguments, cli, environment),
         }
     }
@@ -50,7 +56,9 @@ impl Job {
             Self::Run(loaded) | Self::Check(loaded, _) | Self::Health(loaded) => {
                 loaded.scrubber.clone()
             }
-            Self::Setup(database, _) | Self::Remove(database, ..) => database.scrubber.clone(),
+            Self::Setup(database, _)
+            | Self::DeadLetters(database, ..)
+            | Self::Remove(database, ..) => database.scrubber.clone(),
             Self::Print(_) => Scrubber::default(),
         }
     }
@@ -65,6 +73,9 @@ impl Job {
             }
             Self::Health(loaded) => output::health(health::ask(loaded.settings.listen).await),
             Self::Setup(database, options) => setup::setup(&database, &options).await,
+            Self::DeadLetters(database, filter, command) => {
+                dead_letters::dead_letters(&database, &filter, &command).await
+            }
             Self::Remove(database, pipeline, sink) => {
                 remove::remove(&database, &pipeline, sink.as_deref()).await
             }

@@ -14,6 +14,7 @@ mod metrics;
 
 mod admin;
 mod check;
+mod dead_letters;
 mod health;
 mod remove;
 mod run;

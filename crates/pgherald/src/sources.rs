@@ -36,6 +36,14 @@ impl SourceSettings {
         }
     }
 
+    /// The table, as SQL, that its messages lie in.
+    pub(crate) fn table(&self) -> Option<String> {
+        match self {
+            Self::Notify(_) => None,
+            Self::Outbox(outbox) => Some(outbox.table.sql()),
+        }
+    }
+
     /// The largest payload that can come from it.
     pub(crate) fn payload_bytes_max(&self) -> usize {
         match self {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use pgherald_core::{Flow, FlowEnd};
 use pgherald_outbox::OutboxReport;
+use pgherald_postgres::DeadLetterStore;
 use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -34,10 +35,13 @@ pub(crate) fn wire(settings: &Settings, stop: &CancellationToken) -> (Work, Vec<
     let mut work = Work::new();
     let mut views = Vec::new();
     let mut sources = Sources::new(settings.postgres.clone(), stop.clone());
+    let letters = DeadLetterStore::new(settings.postgres.clone());
     for plan in &settings.flows {
         let context = &plan.flow.context;
         let Flowing { source, outbox } = sources.flow(context, &plan.source);
-        let flow = Flow::new(plan.flow.clone(), source, plan.sink.factory(context));
+        let letters = letters.of_flow(context, plan.source.table());
+        let flow = Flow::new(plan.flow.clone(), source, plan.sink.factory(context))
+            .with_dead_letters(Arc::new(letters));
         views.push(view(plan, &flow, outbox));
         let (pipeline, sink) = (context.pipeline.clone(), context.sink.clone());
         let (stop, drain) = (stop.clone(), settings.drain);

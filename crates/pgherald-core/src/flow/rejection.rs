@@ -92,7 +92,7 @@ impl Policy {
         }
         match self.on_rejected {
             OnRejected::Halt => Verdict::Halt(format!(
-                "message {} was rejected: {}; repair it or set on_rejected = \"skip\"",
+                "message {} was rejected: {}; repair it, or set on_rejected to \"dead_letter\" or \"skip\"",
                 message.id, rejection.error
             )),
             OnRejected::DeadLetter => Verdict::Keep(Box::new(message.clone())),

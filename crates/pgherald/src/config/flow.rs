@@ -133,20 +133,15 @@ impl FlowResolver<'_> {
         None
     }
 
-    fn on_rejected(&mut self) -> Option<OnRejected> {
+    fn on_rejected(&self) -> Option<OnRejected> {
         let Some(written) = self.raw.on_rejected else {
             return self.source.map(SourceSettings::on_rejected);
         };
-        match written {
-            RawOnRejected::Halt => Some(OnRejected::Halt),
-            RawOnRejected::Skip => Some(OnRejected::Skip),
-            RawOnRejected::DeadLetter => {
-                let text = "`dead_letter` needs `pgherald setup`, which comes with the outbox; \
-                            until then use `halt` or `skip`";
-                self.add("on_rejected", text);
-                None
-            }
-        }
+        Some(match written {
+            RawOnRejected::Halt => OnRejected::Halt,
+            RawOnRejected::DeadLetter => OnRejected::DeadLetter,
+            RawOnRejected::Skip => OnRejected::Skip,
+        })
     }
 
     /// The channels that this sink takes: its own, which the source must have, or the source's.

@@ -89,7 +89,7 @@ fn ten_mistakes_give_ten_messages() {
         channels = ["orders"]
         [pipelines.Orders.sinks.bus]
         channels = ["payments"]
-        on_rejected = "dead_letter"
+        on_rejected = "dead_leter"
         budget_messages_max = 10
         batch = { messages_max = 20 }
         [pipelines.Orders.sinks.bus.nats]
@@ -107,7 +107,7 @@ fn ten_mistakes_give_ten_messages() {
         "pipelines.Orders.sinks.bus.batch.messages_max: 20 does not fit",
         "pipelines.Orders.sinks.bus.channels: \"payments\" is not a channel of the source",
         "pipelines.Orders.sinks.bus.nats.subject: a text is needed",
-        "pipelines.Orders.sinks.bus.on_rejected: `dead_letter` needs `pgherald setup`",
+        "pipelines.Orders.sinks.bus.on_rejected: unknown value; write one of `halt`, `dead_letter`, `skip`",
         "pipelines.other.sinks.nowhere: its kind is missing",
         "pipelines.other.sinks.nowhere.envelope: unknown value",
         "pipelines.other.source.wal: `wal` is not built yet",
