@@ -31,6 +31,7 @@ impl Delivery {
         self.send_batch(count).await?;
         match self.atomic_answer(first, count).await? {
             Ok(()) => {
+                self.stored = true;
                 self.confirm(count);
                 Ok(())
             }
