@@ -38,8 +38,6 @@ pub(crate) struct Delivery {
     duplicates: Counter,
     /// How many pieces at the front of the jobs may have arrived.
     sent: usize,
-    /// This writer has stored a message: the stream's last one is not of an earlier writer.
-    stored: bool,
 }
 
 /// What the server says while something is unanswered.
@@ -71,7 +69,7 @@ impl Delivery {
         duplicates: Counter,
     ) -> Self {
         let (jobs, pace) = (Jobs::default(), Pace::default());
-        Self { link, jobs, inbound, way, pace, stream, duplicates, sent: 0, stored: false }
+        Self { link, jobs, inbound, way, pace, stream, duplicates, sent: 0 }
     }
 
     /// Delivers until the writer is dropped or the session is over; then says why.

@@ -31,7 +31,6 @@ impl Delivery {
         self.send_batch(count).await?;
         match self.atomic_answer(first, count).await? {
             Ok(()) => {
-                self.stored = true;
                 self.confirm(count);
                 Ok(())
             }

@@ -4,11 +4,6 @@
 //! or lost message therefore takes everything behind it along, whoever else writes to the stream,
 //! and a replay runs through what is stored already: the server answers `duplicate` before it looks
 //! at the expectation. The first message of a run, with nothing unanswered before it, needs none.
-//!
-//! Until the writer has stored a message itself, one is in flight: a source may bring messages again
-//! in another order, with new ones between those that are stored. The last one of the stream may be
-//! such a stored one, and what stands behind it would be taken although a new one before it was
-//! refused.
 
 use std::collections::VecDeque;
 
@@ -77,7 +72,6 @@ impl Delivery {
                 match reply {
                     Reply::Stored { duplicate, .. } => {
                         self.duplicates.increment(u64::from(duplicate));
-                        self.stored |= !duplicate;
                         unanswered.replies.pop_front();
                         unanswered.first += 1;
                         left -= 1;
@@ -92,8 +86,7 @@ impl Delivery {
     }
 
     async fn extend_chain(&mut self, run: &mut Unanswered, left: usize) -> Result<(), Stop> {
-        let window = if self.stored { self.pace.window } else { 1 };
-        let room = window.min(left);
+        let room = self.pace.window.min(left);
         while run.replies.len() < room && self.sent < self.jobs.len() {
             let piece = self.jobs.piece(self.sent);
             let (subject, payload) = (piece.subject.clone(), piece.payload.clone());

@@ -124,27 +124,6 @@ async fn a_replay_cut_at_other_places_is_recognised() {
     }
 }
 
-/// An outbox that is read again in causal order has new messages between those that were stored
-/// before, and the last one of the stream is among them.
-#[tokio::test(flavor = "multi_thread")]
-async fn new_messages_between_stored_ones_keep_their_order() {
-    for atomic in [true, false] {
-        let nats = Nats::start().await.unwrap();
-        create_stream(&nats.url(), app(atomic)).await;
-        let sink = sink(&nats.url(), json!({}));
-        let even = (0..100).step_by(2).map(|n| message(n, "a")).collect();
-        assert_eq!(fates(&publish(&mut *open(&sink).await, even).await), [""; 0]);
-        let everything = (0..200).map(|n| message(n, "a")).collect();
-        assert_eq!(fates(&publish(&mut *open(&sink).await, everything).await), [""; 0]);
-        let texts: Vec<_> =
-            all(&nats.url()).await.into_iter().map(|stored| stored.payload).collect();
-        let new = (0..200).filter(|n| n % 2 == 1 || *n >= 100);
-        let wanted: Vec<_> = (0..100).step_by(2).chain(new).collect();
-        let wanted: Vec<_> = wanted.iter().map(|n| format!("payload {n}").into_bytes()).collect();
-        assert!(texts == wanted, "atomic: {atomic}");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn core_mode_sends_in_order_and_says_so_after_the_server_has_read_it() {
     use futures_util::StreamExt;
