@@ -173,6 +173,39 @@ async fn without_the_schema_the_flow_is_blocked_and_names_setup() {
     assert!(!scene.text(KEPT).await.is_empty());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_too_large_to_fetch_is_copied_and_goes_when_it_is_settled() {
+    let postgres = postgres().await;
+    install(&postgres).await;
+    let kafka = shared_kafka().await;
+    let config = Config::outbox(&postgres.url(), "channels = [\"orders\"]")
+        .kafka("bus", kafka, "dead_letters_outbox", 1)
+        .with("[pipelines.p.sinks.bus]\non_rejected = \"dead_letter\"\nmessage_bytes_max = 1000");
+    let bridge = Bridge::start(config.text()).await.unwrap();
+    let mut connection = PgConnection::connect(&postgres.url()).await.unwrap();
+    let send = "SELECT pgherald.send('orders', 'a'); \
+         SELECT pgherald.send('orders', repeat('x', 5000)::bytea); \
+         SELECT pgherald.send('orders', 'b')";
+    sqlx::raw_sql(send).execute(&mut connection).await.unwrap();
+    let mut consumer =
+        KafkaConsumer::open(&kafka.bootstrap(), &["dead_letters_outbox"]).await.unwrap();
+    let records = consumer.collect(2, SOON).await.unwrap();
+    let texts: Vec<String> = records.iter().map(|record| record.text()).collect();
+    assert_eq!(texts, ["a", "b"], "{}", bridge.log());
+    let url = postgres.url();
+    let settled = || async {
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        let sql = "SELECT (SELECT count(*) FROM pgherald.outbox), \
+             (SELECT count(*) FROM pgherald.dead_letter WHERE octet_length(payload) = 5000 \
+             AND content_type = 'application/octet-stream')";
+        let row = sqlx::query(sql).fetch_one(&mut connection).await.unwrap();
+        (row.get::<i64, _>(0), row.get::<i64, _>(1)) == (0, 1)
+    };
+    if eventually("the rows go, the dead letter stays", SOON, settled).await.is_err() {
+        panic!("{}", bridge.log());
+    }
+}
+
 /// Waits until the flow is not ready for this reason.
 async fn waits(bridge: &Bridge, why: &str) {
     let told = || async {

@@ -156,7 +156,7 @@ async fn read_all(source: &NotifySource, settled: &Settled, into: &Heard) -> Sou
         match session.read(room, settled).await {
             Ok(batch) => {
                 into.messages.lock().unwrap().extend(batch.messages);
-                settled.advance(batch.end);
+                settled.advance(batch.end.expect("a source says where it stands"));
             }
             Err(error) => return error,
         }
