@@ -62,7 +62,7 @@ impl Scene {
         };
         let enough = |records: &[pgherald_testkit::KafkaRecord]| messages(records).len() >= count;
         match consumer.collect_until(SOON, enough).await {
-            Ok(records) => messages(records.as_slice()),
+            Ok(records) => messages(records),
             Err(late) => panic!("{late}\n{}", self.bridge.log()),
         }
     }
