@@ -1,6 +1,7 @@
 //! `cargo xtask`: the tests, the demo and the servers they need.
 
 mod cargo;
+mod chaos;
 mod check;
 mod count;
 mod need;
@@ -17,6 +18,8 @@ cargo xtask TASK
   test [--skip STEP]...        everything that must hold before a commit, in this order:
                                fmt, clippy, rustdoc, direction, servers, unit, core, e2e
   prove [FILTER]               the end-to-end tests with their full lengths (faults of 20 s and 60 s)
+  chaos outbox [--seconds N]   faults of every kind at seeded moments while an outbox is written:
+       [--seed S]              200 kills of the bridge and 10 of each other kind, or for N seconds
   demo [--without kafka]       PostgreSQL, NATS and Kafka on loopback, the bridge between them,
        [--seconds N]           a provoked disconnect, and what the consumers saw
   up [--without kafka]         the same servers and the bridge, until ctrl-C
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let ended = match task {
         "test" => suite::test(rest),
         "prove" => suite::prove(rest),
+        "chaos" => chaos::chaos(rest),
         "demo" | "up" => play::play(task, rest),
         "fetch" => play::fetch(rest),
         "help" | "--help" | "-h" => help(),

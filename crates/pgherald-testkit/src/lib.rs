@@ -34,6 +34,16 @@ mod kafka_consumer;
 mod notifier;
 #[cfg(feature = "clients")]
 mod observer;
+#[cfg(feature = "clients")]
+mod outbox_finisher;
+#[cfg(feature = "clients")]
+mod outbox_producers;
+#[cfg(feature = "clients")]
+mod outbox_script;
+#[cfg(feature = "clients")]
+mod outbox_truth;
+#[cfg(feature = "clients")]
+mod outbox_writer;
 
 pub use bridge::{Bridge, BridgeBuilder, bridge_binary};
 pub use error::{Error, Result};
@@ -59,3 +69,7 @@ pub use kafka_consumer::{KafkaConsumer, KafkaRecord};
 pub use notifier::{Announcement, Notifier, Sent};
 #[cfg(feature = "clients")]
 pub use observer::{Observed, Observer};
+#[cfg(feature = "clients")]
+pub use outbox_producers::{OutboxProducers, Producing};
+#[cfg(feature = "clients")]
+pub use outbox_truth::{OutboxArrival, OutboxRow, OutboxTruth, OutboxVerdict, RollCall};
