@@ -6,7 +6,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use pgherald_testkit::{OutboxArrival, OutboxRow};
@@ -27,6 +28,10 @@ const NEWEST: &str = "
 const ROWS: &str = "
     SELECT id, (extract(epoch FROM created_at) * 1000000)::bigint || '-' || id, payload
     FROM pgherald.outbox WHERE id > $1 AND id <= $2 OR id = ANY ($3) ORDER BY id";
+
+const BETWEEN_POLLS: Duration = Duration::from_millis(2);
+/// So many polls without news after the last commit, and no news will come.
+const QUIET_POLLS: u32 = 5;
 
 /// How a reader decides what may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,16 +70,15 @@ impl Reader {
         Self { way, connection, high: 0, missing, bounds, newest_before: 0, arrivals: Vec::new() }
     }
 
-    /// Polls until it has read so many rows, or has read nothing new for this long.
-    pub(crate) async fn read(&mut self, rows: usize, silence: Duration) {
-        let mut last = Instant::now();
-        while self.arrivals.len() < rows && last.elapsed() < silence {
+    /// Polls until nobody writes any more and nothing is left to wait for.
+    pub(crate) async fn read(&mut self, written: &AtomicBool) {
+        let mut quiet = 0;
+        while quiet < QUIET_POLLS {
+            let last = written.load(Ordering::SeqCst);
             let before = self.arrivals.len();
             self.poll().await;
-            if self.arrivals.len() > before {
-                last = Instant::now();
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
+            quiet = if last && self.arrivals.len() == before { quiet + 1 } else { 0 };
+            tokio::time::sleep(BETWEEN_POLLS).await;
         }
     }
 

@@ -1,7 +1,13 @@
 //! Ids are taken at the insert and become visible at the commit: whoever reads an outbox by its ids
 //! runs a race against every open transaction.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
 
 use pgherald_testkit::{Bridge, OutboxProducers, OutboxTruth, OutboxVerdict};
 use tokio::task::JoinSet;
@@ -12,24 +18,25 @@ use crate::{
     stage::{SOON, full_length, nats, shared_kafka},
 };
 
-/// Long enough for the slowest transaction, so that what comes later never comes.
-const SILENCE: Duration = Duration::from_secs(3);
 /// A wrong reader has so many chances to be wrong.
 const SEEDS: u64 = 5;
 
 /// What readers of these ways got of rows that were produced meanwhile.
 async fn read_beside_producers(seed: u64, ways: &[Way]) -> Vec<(Way, OutboxVerdict)> {
     let postgres = outbox().await;
-    let producers = OutboxProducers::new(&postgres.url()).seed(seed).rows(5_000);
+    let producers = OutboxProducers::new(&postgres.url()).seed(seed).rows(3_000);
+    let written = Arc::new(AtomicBool::new(false));
     let mut readers = JoinSet::new();
     for &way in ways {
         let mut reader = Reader::open(&postgres.url(), way).await;
+        let written = Arc::clone(&written);
         readers.spawn(async move {
-            reader.read(usize::MAX, SILENCE).await;
+            reader.read(&written).await;
             (way, reader.arrivals)
         });
     }
     let truth = producers.run().await.unwrap();
+    written.store(true, Ordering::SeqCst);
     assert_is_the_table(&truth, &mut connect(&postgres).await).await;
     let read = readers.join_all().await;
     read.iter().map(|(way, arrivals)| (*way, truth.judge(arrivals))).collect()

@@ -46,15 +46,15 @@ pub(crate) async fn connect(postgres: &Postgres) -> PgConnection {
 
 /// Waits until every row has left the outbox, because all sinks have it.
 pub(crate) async fn assert_is_emptied(postgres: &Postgres) {
-    let mut admin = connect(postgres).await;
-    let mut left = 0_i64;
-    let emptied = eventually("the outbox is emptied", arrive_within(), async || {
-        let sql = "SELECT count(*) FROM pgherald.outbox";
-        left = sqlx::query_scalar(sql).fetch_one(&mut admin).await.unwrap();
-        left == 0
-    });
-    let emptied = emptied.await;
+    let emptied = || async { rows_left(postgres).await == 0 };
+    let emptied = eventually("the outbox is emptied", arrive_within(), emptied).await;
+    let left = rows_left(postgres).await;
     assert!(emptied.is_ok(), "{emptied:?}: {left} rows are left");
+}
+
+async fn rows_left(postgres: &Postgres) -> i64 {
+    let count = sqlx::query_scalar("SELECT count(*) FROM pgherald.outbox");
+    count.fetch_one(&mut connect(postgres).await).await.unwrap()
 }
 
 /// Where the brokers are, for consumers: not through a fault.

@@ -3,9 +3,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use pgherald_testkit::{
-    Announcement, Bridge, JetStreamReader, Nats, Postgres, StoredMessage, eventually,
-};
+use pgherald_testkit::{Bridge, JetStreamReader, Nats, Postgres, StoredMessage};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 

@@ -55,7 +55,7 @@ pub(crate) struct Shared {
 }
 
 impl OutboxProducers {
-    /// By default: 32 connections, 1,000 rows of 200 keys in transactions of 1 to 50 rows on
+    /// By default: 32 connections, 1,000 rows of 1,000 keys in transactions of 1 to 50 rows on
     /// channel `orders` of `pgherald.outbox`, as fast as it goes.
     ///
     /// Some transactions are slow (up to 500 ms), some are rolled back, some take back a part to a
@@ -68,7 +68,7 @@ impl OutboxProducers {
             connections: 32,
             rows: 1000,
             rows_max: 50,
-            keys: 200,
+            keys: 1000,
             rate: None,
             channels: vec!["orders".into()],
         }
