@@ -8,10 +8,11 @@ use std::{
 use serde_json::Value;
 
 /// Which crates of the workspace each may depend on (outside its tests).
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 7] = [
     ("pgherald-core", &[]),
     ("pgherald-postgres", &["pgherald-core"]),
     ("pgherald-listener", &["pgherald-core", "pgherald-postgres"]),
+    ("pgherald-outbox", &["pgherald-core", "pgherald-postgres"]),
     ("pgherald-sink-kafka", &["pgherald-core"]),
     ("pgherald-sink-nats", &["pgherald-core"]),
     (
@@ -20,6 +21,7 @@ const MAY_USE: [(&str, &[&str]); 6] = [
             "pgherald-core",
             "pgherald-postgres",
             "pgherald-listener",
+            "pgherald-outbox",
             "pgherald-sink-kafka",
             "pgherald-sink-nats",
         ],
@@ -28,7 +30,7 @@ const MAY_USE: [(&str, &[&str]); 6] = [
 
 /// Each heavy dependency belongs to one crate (sqlx to the crates that speak to PostgreSQL).
 const OWNERS: [(&str, &[&str]); 4] = [
-    ("sqlx", &["pgherald-postgres", "pgherald-listener"]),
+    ("sqlx", &["pgherald-postgres", "pgherald-listener", "pgherald-outbox"]),
     ("rdkafka", &["pgherald-sink-kafka"]),
     ("async-nats", &["pgherald-sink-nats"]),
     ("config", &["pgherald"]),

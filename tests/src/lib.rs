@@ -20,6 +20,7 @@ mod command_line;
 mod first_light;
 mod load;
 mod names;
+mod outbox;
 mod outbox_chaos;
 mod outbox_failover;
 mod outbox_race;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use pgherald_postgres::{PostgresSettings, SetupOptions, setup};
 use pgherald_testkit::{
     JetStreamReader, KafkaConsumer, OutboxArrival, OutboxTruth, OutboxVerdict, Postgres, RollCall,
     eventually,
@@ -9,17 +10,6 @@ use pgherald_testkit::{
 use sqlx::{Connection, PgConnection};
 
 use crate::stage::full_length;
-
-/// The part of the schema that producers use.
-const SCHEMA: &str = "
-    CREATE SCHEMA pgherald;
-    CREATE TABLE pgherald.outbox (
-      id bigint GENERATED ALWAYS AS IDENTITY (CACHE 1) PRIMARY KEY,
-      created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-      channel text NOT NULL, key text, headers jsonb NOT NULL DEFAULT '{}', content_type text,
-      payload text, payload_bytes bytea);
-    CREATE FUNCTION pgherald.send(channel text, payload text, key text DEFAULT NULL) RETURNS bigint
-      LANGUAGE sql AS 'INSERT INTO pgherald.outbox (channel, payload, key) VALUES ($1, $2, $3) RETURNING id';";
 
 /// Both orders, each a pipeline of this name.
 pub(crate) const ORDERS: [&str; 2] = ["causal", "strict"];
@@ -35,8 +25,8 @@ pub(crate) fn arrive_within() -> Duration {
 pub(crate) async fn outbox() -> Postgres {
     let builder = Postgres::builder().setting("max_prepared_transactions", "200");
     let postgres = builder.start().await.expect("PostgreSQL starts");
-    let mut admin = connect(&postgres).await;
-    sqlx::raw_sql(SCHEMA).execute(&mut admin).await.unwrap();
+    let settings = PostgresSettings::parse(&postgres.url()).unwrap();
+    setup(&settings, &SetupOptions::default(), &mut |_| ()).await.unwrap();
     postgres
 }
 

@@ -93,7 +93,7 @@ impl Flow {
         let drained = tokio::select! {
             biased;
             _ = join(source.run(), sink.run()) => true,
-            () = look(&link) => unreachable!("looking never ends"),
+            () = look(&link, &*self.source) => unreachable!("looking never ends"),
             () = deadline(&stop, drain) => false,
         };
         let positions = self.source.has_positions();
@@ -103,11 +103,11 @@ impl Flow {
     }
 }
 
-async fn look(link: &Link) {
+async fn look(link: &Link, source: &dyn Source) {
     let mut every = interval(LOOK_EVERY);
     loop {
         every.tick().await;
-        link.look();
+        link.look(source.waits_for());
     }
 }
 

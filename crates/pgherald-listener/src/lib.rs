@@ -28,7 +28,6 @@ mod router;
 mod session;
 mod slot;
 mod source;
-mod wire;
 
 pub use self::{
     beat::HEARTBEAT_CHANNEL,

@@ -1,14 +1,16 @@
 //! `pgherald check`: tests everything that a run would need, all at once, within bounded time.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use futures_util::future::{BoxFuture, join_all};
 use pgherald_core::Finding;
+use pgherald_outbox::OutboxSettings;
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     config::Settings,
     health::{self, Answer},
+    sources::SourceSettings,
 };
 
 /// How long one part may take; black holes answer never.
@@ -26,6 +28,11 @@ pub(crate) async fn check(settings: &Settings) -> Vec<Finding> {
         ),
         ("admin.listen".to_owned(), Box::pin(listen(settings.listen))),
     ];
+    for (key, outbox) in outboxes(settings) {
+        let (postgres, name) = (&settings.postgres, key.clone());
+        let part = async move { pgherald_outbox::check(postgres, outbox, &name).await };
+        parts.push((key, Box::pin(part)));
+    }
     for plan in &settings.flows {
         parts.push((plan.key.clone(), Box::pin(plan.sink.check(&plan.flow.context, &plan.key))));
     }
@@ -33,6 +40,18 @@ pub(crate) async fn check(settings: &Settings) -> Vec<Finding> {
         join_all(parts.into_iter().map(bounded)).await.into_iter().flatten().collect();
     findings.extend(unrouted(settings));
     findings
+}
+
+/// The outbox of each pipeline that has one, by the dotted name of its table.
+fn outboxes(settings: &Settings) -> BTreeMap<String, &OutboxSettings> {
+    let outboxes = settings.flows.iter().filter_map(|plan| match &plan.source {
+        SourceSettings::Outbox(outbox) => {
+            let pipeline = &plan.flow.context.pipeline;
+            Some((format!("pipelines.{pipeline}.source.outbox"), outbox))
+        }
+        SourceSettings::Notify(_) => None,
+    });
+    outboxes.collect()
 }
 
 async fn bounded((key, part): Part<'_>) -> Vec<Finding> {
@@ -67,9 +86,10 @@ fn unrouted(settings: &Settings) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for plan in &settings.flows {
         let pipeline = &plan.flow.context.pipeline;
-        let subject = format!("pipelines.{pipeline}.source.notify.channels");
+        let kind = plan.source.kind();
+        let subject = format!("pipelines.{pipeline}.source.{kind}.channels");
         let siblings = || settings.flows.iter().filter(|p| p.flow.context.pipeline == *pipeline);
-        for channel in plan.source.channels.iter() {
+        for channel in plan.source.channels().unwrap_or_default().iter() {
             let taken = siblings().any(|plan| {
                 let channels = plan.flow.context.channels.as_deref();
                 channels.is_none_or(|channels| channels.contains(channel))

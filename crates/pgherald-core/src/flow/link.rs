@@ -167,8 +167,8 @@ impl Link {
     }
 
     /// Looks at what only time changes.
-    pub(super) fn look(&self) {
-        self.change(|_| ());
+    pub(super) fn look(&self, waits_for: Option<Arc<str>>) {
+        self.change(|health| health.waits_for = waits_for);
     }
 
     fn change(&self, change: impl FnOnce(&mut Health)) {

@@ -77,14 +77,25 @@ impl<'a> SourceSide<'a> {
     /// nothing to ask it, and begins at once.
     async fn begin(
         &self,
-        attached: Box<dyn Attached>,
+        mut attached: Box<dyn Attached>,
     ) -> Result<Option<Box<dyn Session>>, SourceError> {
         let resume = match self.source.has_positions() {
-            true => self.until_stop(self.sink_opened()).await,
-            false => Some(None),
+            true => self.until_stop(self.sink_opened_beside(&mut *attached)).await,
+            false => Some(Ok(None)),
         };
         let Some(resume) = resume else { return Ok(None) };
-        attached.read_from(resume).await.map(Some)
+        attached.read_from(resume?).await.map(Some)
+    }
+
+    async fn sink_opened_beside(
+        &self,
+        attached: &mut dyn Attached,
+    ) -> Result<Option<Checkpoint>, SourceError> {
+        tokio::select! {
+            biased;
+            resume = self.sink_opened() => Ok(resume),
+            error = attached.tend() => Err(error),
+        }
     }
 
     async fn sink_opened(&self) -> Option<Checkpoint> {

@@ -7,8 +7,6 @@ pub(super) const ADMIN_LISTEN: &str = "127.0.0.1:9947";
 /// Below the 10 s that container runtimes grant.
 pub(super) const DRAIN_DEADLINE_MS: u64 = 8_000;
 pub(super) const ENVELOPE: Envelope = Envelope::Binary;
-/// For `notify`, whose messages cannot be read again.
-pub(super) const ON_REJECTED: RawOnRejected = RawOnRejected::Skip;
 pub(super) const MESSAGE_BYTES_MAX: usize = 1_048_576;
 pub(super) const BUDGET_MESSAGES_MAX: usize = 10_000;
 pub(super) const BUDGET_BYTES_MAX: usize = 67_108_864;
@@ -30,13 +28,19 @@ impl RawConfig {
 
 impl RawPipeline {
     fn fill(&mut self) {
-        let mut channels = None;
+        let (mut channels, mut on_rejected) = (None, RawOnRejected::Halt);
         if let Some(notify) = &mut self.source.notify {
             notify.key.get_or_insert_with(|| NOTIFY_KEY.to_owned());
             channels = Some(notify.channels.clone());
+            // Its messages cannot be read again.
+            on_rejected = RawOnRejected::Skip;
+        }
+        if let Some(outbox) = &mut self.source.outbox {
+            outbox.fill();
+            channels.clone_from(&outbox.channels);
         }
         for sink in self.sinks.values_mut() {
-            sink.fill();
+            sink.fill(on_rejected);
             if sink.channels.is_none() {
                 sink.channels.clone_from(&channels);
             }
@@ -45,9 +49,9 @@ impl RawPipeline {
 }
 
 impl RawSink {
-    fn fill(&mut self) {
+    fn fill(&mut self, on_rejected: RawOnRejected) {
         self.envelope.get_or_insert(ENVELOPE);
-        self.on_rejected.get_or_insert(ON_REJECTED);
+        self.on_rejected.get_or_insert(on_rejected);
         self.message_bytes_max.get_or_insert(MESSAGE_BYTES_MAX);
         let messages = *self.budget_messages_max.get_or_insert(BUDGET_MESSAGES_MAX);
         let bytes = *self.budget_bytes_max.get_or_insert(BUDGET_BYTES_MAX);

@@ -71,8 +71,20 @@ pub(super) fn text(
     option: Option<&Path>,
     environment: &Environment,
 ) -> Result<String, Problem> {
+    match environment.variables.is_empty() {
+        true => read(path),
+        false => text_if_there(path, option, environment),
+    }
+}
+
+/// The same where something else than file and environment may say everything.
+pub(super) fn text_if_there(
+    path: &Path,
+    option: Option<&Path>,
+    environment: &Environment,
+) -> Result<String, Problem> {
     let named = option.is_some() || environment.config.is_some();
-    match named || environment.variables.is_empty() || path.exists() {
+    match named || path.exists() {
         true => read(path),
         false => Ok(String::new()),
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use pgherald_core::{Envelope, StringList};
 use pgherald_listener::NotifyConfig;
+use pgherald_outbox::OutboxConfig;
 use pgherald_postgres::PostgresConfig;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,8 @@ pub(crate) struct RawPipeline {
 pub(crate) struct RawSource {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) notify: Option<NotifyConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outbox: Option<OutboxConfig>,
 }
 
 /// `[pipelines.<name>.sinks.<name>]`

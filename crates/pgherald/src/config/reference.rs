@@ -92,6 +92,9 @@ fn the_reference_names_every_key() {
         "pipelines.orders",
         "pipelines.orders.source",
         "pipelines.orders.source.notify",
+        "pipelines.billing.source",
+        "pipelines.billing.source.outbox",
+        "pipelines.billing.sinks.ledger",
         "pipelines.orders.sinks.bus",
         "pipelines.orders.sinks.bus.batch",
         "pipelines.orders.sinks.bus.kafka",
@@ -108,6 +111,8 @@ fn the_reference_names_every_key() {
         for name in known_in(&table) {
             let key = table.child(&name);
             let other_kind = match table.last() {
+                "source" => name == "notify" || name == "outbox",
+                "ledger" => name == "nats",
                 "bus" => name == "nats",
                 "live" => name == "kafka",
                 _ => false,

@@ -96,7 +96,7 @@ fn ten_mistakes_give_ten_messages() {
         servers = "nats://localhost:4222"
         subject = 5
         stream = "APP"
-        [pipelines.other.source.outbox]
+        [pipelines.other.source.wal]
         [pipelines.other.sinks.nowhere]
         envelope = "binarry"
     "#;
@@ -110,7 +110,7 @@ fn ten_mistakes_give_ten_messages() {
         "pipelines.Orders.sinks.bus.on_rejected: `dead_letter` needs `pgherald setup`",
         "pipelines.other.sinks.nowhere: its kind is missing",
         "pipelines.other.sinks.nowhere.envelope: unknown value",
-        "pipelines.other.source.outbox: `outbox` is not built yet",
+        "pipelines.other.source.wal: `wal` is not built yet",
         "postgres.urll: unknown key; did you mean `url`?",
         "shutdown.drain_deadline_ms: a whole number",
     ];

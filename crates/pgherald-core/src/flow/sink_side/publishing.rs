@@ -299,13 +299,14 @@ fn up_to(only: &Only, end: usize, len: usize) -> Only {
 fn refusal(message: &Message, message_bytes_max: usize) -> Option<BoxError> {
     match &message.body {
         Body::Unreadable(why) => Some(why.to_string().into()),
-        Body::Payload(payload) if payload.len() > message_bytes_max => Some(
-            format!(
-                "its payload has {} bytes, above message_bytes_max = {message_bytes_max}",
-                payload.len()
-            )
-            .into(),
-        ),
+        Body::Payload(payload) if payload.len() > message_bytes_max => {
+            Some(too_large(payload.len(), message_bytes_max))
+        }
+        Body::Oversize(bytes) => Some(too_large(*bytes, message_bytes_max)),
         Body::Payload(_) | Body::Tombstone | Body::Gap(_) => None,
     }
+}
+
+fn too_large(bytes: usize, message_bytes_max: usize) -> BoxError {
+    format!("its payload has {bytes} bytes, above message_bytes_max = {message_bytes_max}").into()
 }
