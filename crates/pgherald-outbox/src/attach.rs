@@ -8,7 +8,7 @@ use pgherald_postgres::{
     try_locks,
 };
 use sqlx::PgConnection;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
     cursor,
@@ -18,8 +18,8 @@ use crate::{
     server::TableFacts,
 };
 
-/// How long each step of an attach may take. Beginning with `start = "latest"` looks at many rows.
-const STEP_WITHIN: Duration = Duration::from_secs(10);
+/// How long a flow may take to begin: with `start = "latest"` and open writers it reads every id.
+const BEGIN_WITHIN: Duration = Duration::from_secs(600);
 
 /// How often a standby tries the flow's lock.
 const TRY_EVERY: Duration = Duration::from_secs(1);
@@ -48,17 +48,17 @@ impl Candidate {
     async fn try_connect(flow: &FlowFacts) -> Result<Self, PostgresError> {
         let mut connection = connect(&flow.postgres).await?;
         let reading = ServerFacts::read(&mut connection);
-        let server = bounded("read the server's settings", STEP_WITHIN, reading).await?;
+        let server = bounded("read the server's settings", STATEMENT_WITHIN, reading).await?;
         server.require_outbox()?;
         if let Some(former) = flow.former_backend().filter(|former| *former != server.backend) {
             let ending = end_backend(&mut connection, &former);
-            bounded("end the former session", STEP_WITHIN, ending).await?;
+            bounded("end the former session", STATEMENT_WITHIN, ending).await?;
         }
         let settings = session_settings();
         let setting = query(&mut connection, &settings);
-        bounded("begin the outbox's session", STEP_WITHIN, setting).await?;
+        bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await?;
         let looking = schema_state(&mut connection);
-        bounded("look at schema pgherald", STEP_WITHIN, looking).await?.require_usable()?;
+        bounded("look at schema pgherald", STATEMENT_WITHIN, looking).await?.require_usable()?;
         let facts = TableFacts::require(&mut connection, &flow.settings.table).await?;
         flow.replace_backend(server.backend);
         Ok(Self { connection, facts, tried: None })
@@ -78,11 +78,20 @@ impl Candidate {
             Ok(None) => {}
         }
         let Self { mut connection, facts, .. } = self;
-        let begun = cursor::read_or_begin(&mut connection, flow, &facts).await;
+        let sql = statement_timeout(BEGIN_WITHIN);
+        let setting = query(&mut connection, &sql);
+        let set = bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await;
+        set.map_err(|fault| (source_error(fault), None))?;
+        let beginning = cursor::read_or_begin(&mut connection, flow, &facts);
+        let begun = timeout(BEGIN_WITHIN, beginning).await.unwrap_or_else(|_| {
+            let text = "the flow could not begin: no answer";
+            Err(source_error(PostgresError::transient(text)))
+        });
         let position = begun.map_err(|error| (error, None))?;
         // Only from here on: a cursor that has just begun must not be forgotten by a crash.
-        let setting = query(&mut connection, "SET synchronous_commit = off");
-        let set = bounded("begin the outbox's session", STEP_WITHIN, setting).await;
+        let sql = format!("SET synchronous_commit = off; {}", statement_timeout(STATEMENT_WITHIN));
+        let setting = query(&mut connection, &sql);
+        let set = bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await;
         set.map_err(|fault| (source_error(fault), None))?;
         Ok(Attachment { connection, facts, position })
     }
@@ -95,12 +104,12 @@ impl Candidate {
         self.tried = Some(Instant::now());
         let keys = [flow.lock];
         let trying = try_locks(&mut self.connection, &keys);
-        let held = bounded("try the flow's lock", STEP_WITHIN, trying).await?;
+        let held = bounded("try the flow's lock", STATEMENT_WITHIN, trying).await?;
         if held == [true] {
             return Ok(None);
         }
         let asking = holder(&mut self.connection, flow.lock);
-        Ok(Some(match bounded("find the lock's holder", STEP_WITHIN, asking).await? {
+        Ok(Some(match bounded("find the lock's holder", STATEMENT_WITHIN, asking).await? {
             Some(holder) => format!("the flow's lock is held by {holder}"),
             None => "the flow's lock was held a moment ago".to_owned(),
         }))
@@ -117,13 +126,17 @@ pub(crate) fn session_settings() -> String {
     format!(
         "SET tcp_user_timeout = {}; SET tcp_keepalives_idle = {seconds}; \
          SET tcp_keepalives_interval = {seconds}; SET tcp_keepalives_count = 2; \
-         SET idle_session_timeout = {}; SET statement_timeout = {}; \
+         SET idle_session_timeout = {}; {}; \
          SET default_transaction_isolation = 'read committed'; \
          SET default_transaction_read_only = off; SET search_path = pg_catalog; \
          SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; \
          SET max_parallel_workers_per_gather = 0",
         ms * 2,
         ms * 3,
-        STATEMENT_WITHIN.as_millis(),
+        statement_timeout(STATEMENT_WITHIN),
     )
+}
+
+fn statement_timeout(limit: Duration) -> String {
+    format!("SET statement_timeout = {}", limit.as_millis())
 }

@@ -18,8 +18,8 @@ use crate::{OutboxReport, OutboxSettings, doorbell::Bell, metrics::FlowMetrics};
 /// A session that holds a lock runs a statement at least so often.
 pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// How long one statement of the reader may take.
-pub(crate) const STATEMENT_WITHIN: Duration = Duration::from_secs(30);
+/// How long one statement may take: a session that the network has cut off is given up then.
+pub(crate) const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
 
 /// One flow that reads an outbox.
 pub(crate) struct FlowFacts {

@@ -157,7 +157,7 @@ impl<'a> Session<'a> {
             let Some(settled) = settled else { continue };
             let mut progress = match self.progress.remove(channels) {
                 Some(progress) => progress,
-                None => self.from_the_oldest().await?,
+                None => self.from_the_oldest(settled).await?,
             };
             self.catch_up(channels, settled, &mut progress).await?;
             while progress.ahead(settled) && Instant::now() < until {
@@ -172,11 +172,14 @@ impl<'a> Session<'a> {
         Ok(false)
     }
 
-    async fn from_the_oldest(&mut self) -> Result<Progress, PostgresError> {
-        let sql = format!("SELECT coalesce(min(id), 1) - 1 FROM {}", self.keeper.table.sql());
+    /// Begins below the oldest row, and below everything that may still come.
+    async fn from_the_oldest(&mut self, settled: &Position) -> Result<Progress, PostgresError> {
+        let floor = settled.floor();
+        let sql =
+            format!("SELECT least((SELECT min(id) - 1 FROM {}), {floor})", self.keeper.table.sql());
         let looking = query(&mut self.connection, &sql);
         let rows = bounded("find the outbox's oldest row", STATEMENT_WITHIN, looking).await?;
-        let done = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(0);
+        let done = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(floor);
         Ok(Progress { done, skipped: Ranges::default() })
     }
 

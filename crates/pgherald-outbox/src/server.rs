@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use pgherald_postgres::{PostgresError, literal, query};
+use pgherald_postgres::{PostgresError, bounded, literal, query};
 use sqlx::{PgConnection, Row};
 
 use crate::{
     TableName,
+    flow::STATEMENT_WITHIN,
     writers::{Writer, Writers},
 };
 
@@ -29,8 +30,10 @@ impl TableFacts {
         connection: &mut PgConnection,
         table: &TableName,
     ) -> Result<Self, PostgresError> {
-        let of = |error| PostgresError::of("look the outbox up", &error);
-        let rows = query(connection, &lookup(table)).await.map_err(of)?;
+        const DOING: &str = "look the outbox up";
+        let of = |error| PostgresError::of(DOING, &error);
+        let sql = lookup(table);
+        let rows = bounded(DOING, STATEMENT_WITHIN, query(connection, &sql)).await?;
         let row = rows.first().ok_or_else(|| missing(table))?;
         let found: Option<i64> = row.try_get(0).map_err(of)?;
         let Some(found) = found else { return Err(missing(table)) };

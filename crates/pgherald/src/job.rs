@@ -7,7 +7,7 @@ use crate::{
     check,
     cli::{CheckFormat, Cli, Command, SetupArguments},
     config::{self, Database, Environment, Loaded, Refused},
-    health, output, run,
+    health, output, remove, run,
     scrub::Scrubber,
     setup,
 };
@@ -18,6 +18,8 @@ pub(crate) enum Job {
     Check(Loaded, CheckFormat),
     Health(Loaded),
     Setup(Database, SetupOptions),
+    /// A pipeline, and a sink of it or all of them.
+    Remove(Database, String, Option<String>),
     /// Nothing but a text.
     Print(String),
 }
@@ -34,6 +36,10 @@ impl Job {
             Command::Check { format } => load().map(|loaded| Self::Check(loaded, *format)),
             Command::Config => load().map(|loaded| Self::Print(loaded.effective)),
             Command::Health => load().map(Self::Health),
+            Command::Remove { pipeline, sink } => {
+                let database = config::load_database(cli.config.as_deref(), environment, None)?;
+                Ok(Self::Remove(database, pipeline.clone(), sink.clone()))
+            }
             Command::Setup(arguments) => prepare_setup(arguments, cli, environment),
         }
     }
@@ -44,7 +50,7 @@ impl Job {
             Self::Run(loaded) | Self::Check(loaded, _) | Self::Health(loaded) => {
                 loaded.scrubber.clone()
             }
-            Self::Setup(database, _) => database.scrubber.clone(),
+            Self::Setup(database, _) | Self::Remove(database, ..) => database.scrubber.clone(),
             Self::Print(_) => Scrubber::default(),
         }
     }
@@ -59,6 +65,9 @@ impl Job {
             }
             Self::Health(loaded) => output::health(health::ask(loaded.settings.listen).await),
             Self::Setup(database, options) => setup::setup(&database, &options).await,
+            Self::Remove(database, pipeline, sink) => {
+                remove::remove(&database, &pipeline, sink.as_deref()).await
+            }
             Self::Print(text) => {
                 output::print(&text);
                 true

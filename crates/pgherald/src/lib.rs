@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod scrub;
 mod sinks;
+mod sources;
 
 mod logs;
 mod metrics;

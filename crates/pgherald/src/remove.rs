@@ -3,19 +3,18 @@
 use pgherald_outbox::Removal;
 use pgherald_postgres::PostgresError;
 
-use crate::config::Settings;
+use crate::{config::Database, output};
 
-/// Forgets the cursors of a pipeline, or of one of its sinks.
-pub(crate) async fn remove(
-    settings: &Settings,
-    pipeline: &str,
-    sink: Option<&str>,
-) -> Result<Vec<Removal>, PostgresError> {
-    pgherald_outbox::remove(&settings.postgres, pipeline, sink).await
+/// Forgets the cursors of a pipeline, or of one of its sinks; true if all of them are forgotten.
+pub(crate) async fn remove(database: &Database, pipeline: &str, sink: Option<&str>) -> bool {
+    let removals = pgherald_outbox::remove(&database.settings, pipeline, sink).await;
+    let (text, clean) = told(pipeline, sink, &removals);
+    output::print(&database.scrubber.scrub(&text));
+    clean
 }
 
 /// What became of it, one line each, and whether that is what was asked for.
-pub(crate) fn told(
+fn told(
     pipeline: &str,
     sink: Option<&str>,
     removals: &Result<Vec<Removal>, PostgresError>,

@@ -154,10 +154,16 @@ impl<'a> SourceSide<'a> {
     /// The process is stopping: what was read is settled first, then acknowledged.
     async fn ack_the_rest(&self, session: &mut dyn Session) -> Result<(), SourceError> {
         self.link.attachment.send_replace(Attachment::Over);
+        let settled = self.link.settled();
         while !self.link.window().is_empty() {
-            self.link.freed.notified().await;
+            // The lock has to be held until the last message is settled.
+            tokio::select! {
+                biased;
+                () = self.link.freed.notified() => {}
+                error = session.tend(&settled) => return Err(error),
+            }
         }
-        match self.link.settled().newest() {
+        match settled.newest() {
             Some(checkpoint) => session.ack(&checkpoint).await,
             None => Ok(()),
         }

@@ -1,12 +1,13 @@
 //! What is read, in which order, and how much of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use pgherald_core::{Body, ContentType, Room, Source};
 use pgherald_outbox::OutboxSource;
+use pgherald_postgres::{SetupOptions, setup};
 use pgherald_testkit::{Postgres, eventually};
 
-use crate::rig::{Db, Process, ROOM, SOON, server, texts};
+use crate::rig::{Db, Process, ROOM, SOON, attach_soon, server, settings, texts};
 
 #[tokio::test]
 async fn rows_become_messages() {
@@ -168,5 +169,55 @@ async fn a_prepared_writer_is_still_a_writer() {
         assert_eq!(texts(&messages), wanted[2 - left..]);
         let newest = reading.settled.newest().unwrap();
         reading.ack(&newest).await;
+    }
+}
+
+#[tokio::test]
+async fn a_backlog_is_read_in_pages_also_beside_open_writers() {
+    const ROWS: usize = 30_000;
+    let postgres = server().await;
+    let (mut db, mut long) = (Db::open(&postgres).await, Db::open(&postgres).await);
+    long.run("BEGIN; SELECT pgherald.send('a', 'late'::text)").await;
+    db.run(&format!(
+        "INSERT INTO pgherald.outbox (channel, key, payload) \
+         SELECT 'a', 'k', n || repeat('x', 200) FROM generate_series(1, {ROWS}) AS n"
+    ))
+    .await;
+    let process = Process::one(&postgres.url(), "{}");
+    let mut reading = process.session(0).await;
+    let began = Instant::now();
+    let messages = reading.take(ROWS).await;
+    let took = began.elapsed();
+    println!("{ROWS} rows in {took:?}: {:.0} a second", ROWS as f64 / took.as_secs_f64());
+    let wanted: Vec<_> = (1..=ROWS).map(|n| format!("{n}{}", "x".repeat(200))).collect();
+    assert!(texts(&messages) == wanted, "every row, in order");
+    let (late, _) = tokio::join!(reading.take(1), long.run("COMMIT"));
+    assert_eq!(texts(&late), ["late"]);
+}
+
+/// The roles that `pgherald setup` makes can do what they are for, and need nothing else.
+#[tokio::test]
+async fn the_bridge_role_reads_and_deletes_what_the_send_role_sends() {
+    let postgres = Postgres::start().await.unwrap();
+    let roles = SetupOptions {
+        bridge_role: Some("bridge".into()),
+        send_role: Some("app".into()),
+        ..SetupOptions::default()
+    };
+    setup(&settings(&postgres.url()), &roles, &mut |_| ()).await.unwrap();
+    let mut app = Db::at(&postgres.url_for("app")).await;
+    app.send("a", &["1"]).await;
+    app.run("INSERT INTO pgherald.outbox (channel, payload) VALUES ('a', '2') RETURNING id").await;
+    for order in ["causal", "strict"] {
+        let json = format!(r#"{{"order": "{order}"}}"#);
+        let process = Process::one(&postgres.url_for("bridge"), &json);
+        let mut reading = attach_soon(&process.sources[0]).await;
+        let wanted = if order == "causal" { ["1", "2"] } else { ["3", "4"] };
+        assert_eq!(texts(&reading.take(2).await), wanted);
+        let db = tokio::sync::Mutex::new(Db::open(&postgres).await);
+        let empty =
+            || async { db.lock().await.number("SELECT count(*) FROM pgherald.outbox").await == 0 };
+        reading.idle_during(eventually("rows are deleted", SOON, empty)).await.unwrap();
+        app.send("a", &["3", "4"]).await;
     }
 }

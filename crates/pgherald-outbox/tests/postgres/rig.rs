@@ -154,7 +154,11 @@ pub(crate) struct Db(PgConnection);
 
 impl Db {
     pub(crate) async fn open(postgres: &Postgres) -> Self {
-        Self(connect(&settings(&postgres.url())).await.unwrap())
+        Self::at(&postgres.url()).await
+    }
+
+    pub(crate) async fn at(url: &str) -> Self {
+        Self(connect(&settings(url)).await.unwrap())
     }
 
     pub(crate) async fn run(&mut self, sql: &str) -> Vec<PgRow> {
