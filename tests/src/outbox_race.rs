@@ -92,7 +92,7 @@ async fn outbox_race_loses_and_doubles_nothing_at_three_sinks_in_both_orders() {
     let bridge = Bridge::start(&config).await.unwrap();
     bridge.wait_ready(SOON).await.unwrap();
     let began = Instant::now();
-    let producers = OutboxProducers::new(&postgres.url()).seed(5).rows(rows);
+    let producers = OutboxProducers::new(&postgres.url()).seed(5).rows(rows).keys(rows / 10);
     let truth = producers.run().await.unwrap();
     println!("{} rows committed in {:.1?}", truth.count(), began.elapsed());
     for order in ORDERS {

@@ -104,11 +104,15 @@ impl Scene {
     }
 }
 
-/// Something like `12 s`, `7.5s` or `12s`.
+/// Something like `12 s`, `7.5s`, `12s` or `seconds=12`.
 fn says_an_age(text: &str) -> bool {
     let words: Vec<&str> = text.split([' ', ',', ')', '(', '"', ':', '=']).collect();
     let number = |word: &str| !word.is_empty() && word.parse::<f64>().is_ok();
-    let alone = |pair: &[&str]| number(pair[0]) && matches!(pair[1], "s" | "seconds");
+    let alone = |pair: &[&str]| match pair {
+        [before, "s" | "seconds"] => number(before),
+        ["seconds", after] => number(after),
+        _ => false,
+    };
     let joined = |word: &&str| word.strip_suffix('s').is_some_and(number);
     words.windows(2).any(alone) || words.iter().any(joined)
 }
