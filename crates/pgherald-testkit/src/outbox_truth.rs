@@ -159,14 +159,15 @@ fn misnamed(arrivals: &[OutboxArrival]) -> Vec<String> {
 }
 
 fn inverted(firsts: &[&OutboxArrival]) -> Vec<String> {
-    let mut newest: BTreeMap<&str, i64> = BTreeMap::new();
+    let mut newest: BTreeMap<&str, (usize, &OutboxRow)> = BTreeMap::new();
     let mut faults = Vec::new();
-    for OutboxArrival { row, .. } in firsts {
-        let newest = newest.entry(row.key.as_str()).or_insert(row.version);
-        if row.version < *newest {
-            faults.push(format!("{row} arrived behind version {newest}"));
+    for (at, OutboxArrival { row, .. }) in firsts.iter().enumerate() {
+        let (place, newer) = *newest.entry(row.key.as_str()).or_insert((at, row));
+        if row.version < newer.version {
+            faults.push(format!("{row} arrived at {at} behind {newer} at {place}"));
+        } else {
+            newest.insert(&row.key, (at, row));
         }
-        *newest = row.version.max(*newest);
     }
     faults
 }
