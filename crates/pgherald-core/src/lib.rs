@@ -7,6 +7,7 @@
 mod backoff;
 mod batch;
 mod context;
+mod dead_letters;
 mod envelope;
 mod finding;
 mod flow;
@@ -30,6 +31,7 @@ pub use self::{
     backoff::Backoff,
     batch::{Batch, BatchLimits, Budget, Checkpoint, Room},
     context::FlowContext,
+    dead_letters::{DeadLetter, DeadLetters, DeadLettersError},
     envelope::{Binding, Envelope, WrapError, Wrapper},
     finding::{Finding, Level, Problem, Problems},
     flow::{Flow, FlowEnd, FlowSettings, OnRejected},

@@ -67,7 +67,7 @@ pub trait Session: Send {
     /// Waits for messages and returns those that fit into `room`, in source order. While it waits
     /// it writes the newest checkpoint of `settled` between its own statements.
     ///
-    /// A batch without messages moves the checkpoint. One that does not even do that says that the
+    /// The batch has its end. One without messages moves the checkpoint. One that does not even do that says that the
     /// next message does not fit (see [`Room::admits`]): core reads again when there is more room.
     ///
     /// Once the process is stopping (the source was given the process's stop token when it was

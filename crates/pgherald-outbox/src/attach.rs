@@ -89,7 +89,8 @@ impl Candidate {
         });
         let position = begun.map_err(|error| (error, None))?;
         // Only from here on: a cursor that has just begun must not be forgotten by a crash.
-        let sql = format!("SET synchronous_commit = off; {}", statement_timeout(STATEMENT_WITHIN));
+        let sql =
+            format!("SET synchronous_commit = off; {}", statement_timeout(flow.page_within()));
         let setting = query(&mut connection, &sql);
         let set = bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await;
         set.map_err(|fault| (source_error(fault), None))?;

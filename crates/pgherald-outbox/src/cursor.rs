@@ -125,17 +125,7 @@ async fn require_ahead(
 ) -> Result<(), SourceError> {
     let reading = facts.newest(connection).await;
     let last = reading.map_err(|error| failed("read the outbox's sequence", &error))?;
-    if last >= position.high {
-        return Ok(());
-    }
-    Err(Contradiction::SequenceBelowCursor {
-        table: flow.settings.table.clone(),
-        last,
-        high: position.high,
-        pipeline: flow.pipeline().into(),
-        sink: flow.sink().into(),
-    }
-    .into())
+    flow.require_ahead(last, position.high).map_err(SourceError::from)
 }
 
 /// Moves the cursor; false: the row is gone.

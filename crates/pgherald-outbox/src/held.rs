@@ -87,8 +87,8 @@ fn log(flow: &FlowFacts, who: &str, age: Duration) {
     tracing::warn!(
         pipeline = flow.pipeline(),
         sink = flow.sink(),
-        seconds = age.as_secs(),
-        "rows behind an open writer wait for it: {who}; end it, or use order = \"causal\""
+        "rows wait behind {who}, open for {} s; end it, or use order = \"causal\"",
+        age.as_secs()
     );
 }
 

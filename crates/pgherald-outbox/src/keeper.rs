@@ -16,7 +16,7 @@ use crate::{
     Retain, TableName,
     attach::session_settings,
     flow::{FlowFacts, STATEMENT_WITHIN},
-    measure,
+    measure::{Schedule, Seen},
     position::Position,
     ranges::Ranges,
     retention::{Channels, Cursor, Group, Progress, groups},
@@ -43,7 +43,7 @@ struct Session<'a> {
     facts: TableFacts,
     holds_lock: bool,
     progress: BTreeMap<Channels, Progress>,
-    measured: measure::Schedule,
+    measured: Schedule,
 }
 
 impl Keeper {
@@ -57,18 +57,29 @@ impl Keeper {
 
     /// Faults are retried: rows stay a little longer.
     pub(crate) async fn run(self) {
+        let mut said = None;
         loop {
             while !self.carries() {
                 sleep(PAUSE_IDLE / 4).await;
             }
-            let Err(fault) = self.keep().await else { continue };
-            tracing::warn!(
-                table = %self.table,
-                error = %fault,
-                "settled rows of the outbox cannot be deleted now"
-            );
+            let Err(fault) = self.keep().await else {
+                said = None;
+                continue;
+            };
+            if said.as_ref() != Some(&fault) {
+                self.log(&fault);
+            }
+            said = Some(fault);
             sleep(Backoff::default().cap).await;
         }
+    }
+
+    fn log(&self, fault: &PostgresError) {
+        tracing::warn!(
+            table = %self.table,
+            error = %fault,
+            "settled rows of the outbox cannot be deleted now"
+        );
     }
 
     /// Whether a flow of this process is attached.
@@ -107,7 +118,7 @@ impl<'a> Session<'a> {
             facts,
             holds_lock: false,
             progress: BTreeMap::new(),
-            measured: measure::Schedule::default(),
+            measured: Schedule::default(),
         })
     }
 
@@ -115,31 +126,38 @@ impl<'a> Session<'a> {
     async fn round(&mut self) -> Result<bool, PostgresError> {
         let reading = read_cursors(&mut self.connection, &self.keeper.table);
         let cursors = bounded("read the cursors", STATEMENT_WITHIN, reading).await?;
+        let looking = self.facts.newest(&mut self.connection);
+        let newest = bounded("read the outbox's sequence", STATEMENT_WITHIN, looking).await?;
+        self.tell_who_is_behind(&cursors, newest);
         let groups = groups(&cursors);
-        let busy = self.may_delete(&cursors).await? && self.delete(&groups).await?;
-        let Self { keeper, connection, facts, measured, .. } = self;
-        let table = &keeper.table;
-        let measuring =
-            measured.measure(connection, table, facts, &keeper.flows, &cursors, &groups);
+        let busy = self.may_delete(&cursors, newest).await? && self.delete(&groups).await?;
+        let Self { keeper, connection, measured, .. } = self;
+        let seen = Seen { table: &keeper.table, cursors: &cursors, groups: &groups, newest };
+        let measuring = measured.measure(connection, &keeper.flows, &seen);
         bounded("measure the outbox", STATEMENT_WITHIN, measuring).await?;
         Ok(busy)
     }
 
+    /// A sequence that is set back while flows run issues ids behind them.
+    fn tell_who_is_behind(&self, cursors: &[Cursor], newest: i64) {
+        for flow in &self.keeper.flows {
+            let behind = |it: &Cursor| it.is_of(flow) && it.position.high > newest;
+            if cursors.iter().any(behind) {
+                flow.was_set_back(newest);
+            }
+        }
+    }
+
     /// Nothing is deleted before every sink of this process is registered, or while the sequence
     /// stands below a cursor: then ids are issued again, and a cursor says nothing about them.
-    async fn may_delete(&mut self, cursors: &[Cursor]) -> Result<bool, PostgresError> {
-        let known = |flow: &Arc<FlowFacts>| {
-            let is = |it: &Cursor| it.pipeline == flow.pipeline() && it.sink == flow.sink();
-            cursors.iter().any(is)
-        };
+    async fn may_delete(&mut self, cursors: &[Cursor], newest: i64) -> Result<bool, PostgresError> {
+        let known = |flow: &Arc<FlowFacts>| cursors.iter().any(|cursor| cursor.is_of(flow));
         if !self.keeper.deletes() || !self.keeper.flows.iter().all(known) {
             return Ok(false);
         }
         if !self.holds_lock {
             self.holds_lock = self.try_lock().await?;
         }
-        let reading = self.facts.newest(&mut self.connection);
-        let newest = bounded("read the outbox's sequence", STATEMENT_WITHIN, reading).await?;
         Ok(self.holds_lock && cursors.iter().all(|cursor| cursor.position.high <= newest))
     }
 
@@ -157,7 +175,7 @@ impl<'a> Session<'a> {
             let Some(settled) = settled else { continue };
             let mut progress = match self.progress.remove(channels) {
                 Some(progress) => progress,
-                None => self.from_the_oldest(settled).await?,
+                None => self.begin_at_the_oldest(settled).await?,
             };
             self.catch_up(channels, settled, &mut progress).await?;
             while progress.ahead(settled) && Instant::now() < until {
@@ -173,7 +191,7 @@ impl<'a> Session<'a> {
     }
 
     /// Begins below the oldest row, and below everything that may still come.
-    async fn from_the_oldest(&mut self, settled: &Position) -> Result<Progress, PostgresError> {
+    async fn begin_at_the_oldest(&mut self, settled: &Position) -> Result<Progress, PostgresError> {
         let floor = settled.floor();
         let sql =
             format!("SELECT least((SELECT min(id) - 1 FROM {}), {floor})", self.keeper.table.sql());

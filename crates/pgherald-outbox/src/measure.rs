@@ -11,7 +11,6 @@ use crate::{
     flow::FlowFacts,
     report::OutboxReport,
     retention::{Cursor, Group},
-    server::TableFacts,
 };
 
 const EVERY: Duration = Duration::from_secs(5);
@@ -21,6 +20,15 @@ const COUNTED_MAX: i64 = 100_000;
 const NAMED_MAX: usize = 10;
 /// Looking for rows that nobody takes may need the whole table: at most this share of the time.
 const UNROUTED_SHARE: u32 = 20;
+
+/// What one round of the keeper saw.
+pub(crate) struct Seen<'a> {
+    pub(crate) table: &'a TableName,
+    pub(crate) cursors: &'a [Cursor],
+    pub(crate) groups: &'a [Group],
+    /// The newest id that was handed out.
+    pub(crate) newest: i64,
+}
 
 /// When to measure what.
 #[derive(Default)]
@@ -35,25 +43,21 @@ impl Schedule {
     pub(crate) async fn measure(
         &mut self,
         connection: &mut PgConnection,
-        table: &TableName,
-        facts: &TableFacts,
         flows: &[Arc<FlowFacts>],
-        cursors: &[Cursor],
-        groups: &[Group],
+        seen: &Seen<'_>,
     ) -> Result<(), sqlx::Error> {
         if self.next.is_some_and(|next| Instant::now() < next) {
             return Ok(());
         }
         self.next = Some(Instant::now() + EVERY);
-        self.look_for_unrouted(connection, table, groups).await?;
-        let newest = facts.newest(connection).await?;
+        self.look_for_unrouted(connection, seen).await?;
         for flow in flows {
-            let is = |it: &&Cursor| it.pipeline == flow.pipeline() && it.sink == flow.sink();
-            let report = match cursors.iter().find(is).filter(|_| flow.is_carried()) {
+            let cursor = seen.cursors.iter().find(|cursor| cursor.is_of(flow));
+            let report = match cursor.filter(|_| flow.is_carried()) {
                 None => OutboxReport::default(),
                 Some(cursor) => OutboxReport {
                     unrouted: self.unrouted.clone(),
-                    ..backlog(connection, table, cursor, newest).await?
+                    ..backlog(connection, seen.table, cursor, seen.newest).await?
                 },
             };
             flow.publish(report);
@@ -64,10 +68,9 @@ impl Schedule {
     async fn look_for_unrouted(
         &mut self,
         connection: &mut PgConnection,
-        table: &TableName,
-        groups: &[Group],
+        seen: &Seen<'_>,
     ) -> Result<(), sqlx::Error> {
-        let Some(group) = groups.iter().find(|group| group.settled.is_none()) else {
+        let Some(group) = seen.groups.iter().find(|group| group.settled.is_none()) else {
             self.unrouted.clear();
             return Ok(());
         };
@@ -75,7 +78,7 @@ impl Schedule {
             return Ok(());
         }
         let began = Instant::now();
-        self.unrouted = unrouted(connection, table, group).await?;
+        self.unrouted = unrouted(connection, seen.table, group).await?;
         self.next_unrouted = Some(Instant::now() + EVERY.max(began.elapsed() * UNROUTED_SHARE));
         Ok(())
     }

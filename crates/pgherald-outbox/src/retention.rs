@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pgherald_postgres::literal;
 
-use crate::{position::Position, ranges::Ranges};
+use crate::{flow::FlowFacts, position::Position, ranges::Ranges};
 
 /// A row of `pgherald.cursor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,10 @@ pub(crate) struct Cursor {
 }
 
 impl Cursor {
+    pub(crate) fn is_of(&self, flow: &FlowFacts) -> bool {
+        self.pipeline == flow.pipeline() && self.sink == flow.sink()
+    }
+
     fn takes(&self, channel: &str) -> bool {
         self.channels.as_ref().is_none_or(|names| names.iter().any(|name| name == channel))
     }

@@ -99,6 +99,7 @@ impl OutboxSession {
             if self.flow().stop.is_cancelled() {
                 return Err(SourceError::Stopped);
             }
+            self.flow().require_still_ahead(self.fence.position().high)?;
             self.ack_if_due(settled).await?;
             let began = Instant::now();
             if let Some(batch) = self.poll(room).await? {
@@ -145,19 +146,20 @@ impl OutboxSession {
     async fn poll(&mut self, room: Room) -> Result<Option<Batch>, SourceError> {
         self.look_at_writers().await?;
         let Some(scan) = self.fence.scan() else { return Ok(self.moved_batch()) };
+        let within = self.flow().page_within();
         let reading = self.reader.page(&mut self.connection, &scan, room);
-        let page = bounded("read the outbox", STATEMENT_WITHIN, reading).await;
+        let page = bounded("read the outbox", within, reading).await;
         let Page { ids, messages, complete, beyond } = page.map_err(source_error)?;
         let before = self.standing();
         self.fence.take(Taken { ids: &ids, complete });
         self.moved |= !ids.is_empty() || self.standing() != before;
         if !messages.is_empty() {
-            let end = self.checkpoint();
+            let end = Some(self.checkpoint());
             return Ok(Some(Batch { messages, end }));
         }
         if beyond {
             // Core reads again when there is more room.
-            return Ok(Some(Batch { messages, end: self.given.clone() }));
+            return Ok(Some(Batch { messages, end: Some(self.given.clone()) }));
         }
         Ok(self.moved_batch())
     }
@@ -182,7 +184,7 @@ impl OutboxSession {
     /// Rows that the flow does not take move it on, too.
     fn moved_batch(&mut self) -> Option<Batch> {
         let due = self.moved && self.given_at.elapsed() >= ACK_EVERY;
-        due.then(|| Batch { messages: Vec::new(), end: self.checkpoint() })
+        due.then(|| Batch { messages: Vec::new(), end: Some(self.checkpoint()) })
     }
 
     fn checkpoint(&mut self) -> Checkpoint {

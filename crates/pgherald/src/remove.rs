@@ -60,7 +60,7 @@ mod tests {
         let both = Ok(vec![removal("a", None), removal("b", Some("pid 7"))]);
         let (text, clean) = told("p", None, &both);
         assert!(!clean && text.contains("p/b stays: the flow is carried by pid 7"), "{text}");
-        assert_eq!(told("p", Some("x"), &Ok(Vec::new())).1, false);
-        assert_eq!(told("p", None, &Err(PostgresError::transient("down"))).1, false);
+        assert!(!told("p", Some("x"), &Ok(Vec::new())).1);
+        assert!(!told("p", None, &Err(PostgresError::transient("down"))).1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherald_testkit::{Bridge, JetStreamReader, eventually};
+use pgherald_testkit::{Bridge, JetStreamReader, Postgres, bridge_binary, eventually};
 use sqlx::raw_sql;
 
 use super::course::{connection, flow, install, number, outbox, prepared, until_state};
@@ -91,4 +91,47 @@ async fn a_row_that_is_too_large_halts_and_goes_on_when_it_is_repaired() {
     let mut reader = JetStreamReader::open(&nats.url(), "BOX").await.unwrap();
     assert_eq!(reader.collect(2, SOON).await.unwrap().len(), 2);
     assert_eq!(flow(&bridge, "live").await["state"], "running");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_that_is_gone_is_forgotten_and_its_rows_go() {
+    let (postgres, nats) = (prepared().await, nats().await);
+    let both =
+        outbox(&postgres, "").nats("live", &nats, "BOX", "box").nats("old", &nats, "OLD", "old");
+    let bridge = Bridge::start(both.text()).await.unwrap();
+    bridge.wait_ready(SOON).await.unwrap();
+    let refused = remove(&postgres, "old").await;
+    assert_eq!(refused.status.code(), Some(1));
+    let told = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(told.contains("p/old stays: the flow is carried by pid"), "{told}");
+    assert_eq!(bridge.terminate(SOON).await.unwrap(), Some(0), "{}", bridge.log());
+
+    let one = outbox(&postgres, "").nats("live", &nats, "BOX", "box");
+    let bridge = Bridge::start(one.text()).await.unwrap();
+    let mut db = connection(&postgres).await;
+    raw_sql("SELECT pgherald.send('a', 'x'::text)").execute(&mut db).await.unwrap();
+    let live_has_it = || async {
+        let mut db = connection(&postgres).await;
+        let sql = "SELECT count(*) FROM pgherald.cursor WHERE sink = 'live' AND high = 1";
+        number(&mut db, sql).await == 1
+    };
+    eventually("the other sink has settled it", SOON, live_has_it).await.unwrap();
+    let rows = "SELECT count(*) FROM pgherald.outbox";
+    assert_eq!(number(&mut db, rows).await, 1, "the sink that is gone holds it");
+    let removed = remove(&postgres, "old").await;
+    assert_eq!(removed.status.code(), Some(0), "{}", String::from_utf8_lossy(&removed.stdout));
+    let gone = || async { number(&mut connection(&postgres).await, rows).await == 0 };
+    eventually("the row is deleted", SOON, gone).await.unwrap();
+    let backlog = || async { flow(&bridge, "live").await["outbox"]["backlog_messages"] == 0 };
+    eventually("/status tells the backlog", SOON, backlog).await.unwrap();
+}
+
+/// `pgherald remove` for a sink of `p`.
+async fn remove(postgres: &Postgres, sink: &str) -> std::process::Output {
+    tokio::process::Command::new(bridge_binary().await.unwrap())
+        .args(["remove", "--config", "/dev/null", "--pipeline", "p", "--sink", sink])
+        .env("PGHERALD__POSTGRES__URL", postgres.url())
+        .output()
+        .await
+        .unwrap()
 }

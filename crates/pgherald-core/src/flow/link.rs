@@ -12,11 +12,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::health::{Health, SinkPhase, SourcePhase};
 use super::{FlowContext, FlowSettings};
+use super::{
+    health::{Health, SinkPhase, SourcePhase},
+    replay::Replayed,
+};
 use crate::{
     Batch, Checkpoint, FlowState, FlowStatus, GAPS_REMEMBERED, Gap, Ordering, Settled,
-    metrics::FlowMetrics, window::Window,
+    metrics::FlowMetrics,
+    window::{Released, Window},
 };
 
 /// How far the source side has come; the sink side follows it.
@@ -51,6 +55,8 @@ pub(super) struct Link {
     pub(super) pushed: Notify,
     pub(super) attachment: watch::Sender<Attachment>,
     pub(super) opened: watch::Sender<Option<SinkOpened>>,
+    /// What became of dead letters that were sent again.
+    pub(super) replayed: Replayed,
     window: Mutex<Window>,
     settled: Mutex<Arc<Settled>>,
     health: Mutex<Health>,
@@ -73,6 +79,7 @@ impl Link {
             pushed: Notify::new(),
             attachment: watch::Sender::new(Attachment::None),
             opened: watch::Sender::new(None),
+            replayed: Replayed::default(),
             window: Mutex::new(Window::new(context.budget, context.batch, ordering)),
             settled: Mutex::default(),
             health: Mutex::new(Health::new()),
@@ -107,12 +114,18 @@ impl Link {
 
     /// Lets go of what is settled, and tells the source.
     pub(super) fn release(&self) {
-        let (newest, messages, bytes) = {
+        let (Released { newest, replayed }, messages, bytes) = {
             let mut window = self.window();
             (window.release(), window.messages(), window.bytes())
         };
+        let freed = newest.is_some() || replayed.is_some();
         if let Some(checkpoint) = newest {
             self.settled().advance(checkpoint);
+        }
+        if let Some(ids) = replayed {
+            self.replayed.left(ids);
+        }
+        if freed {
             self.freed.notify_one();
         }
         if messages == 0 {
@@ -125,9 +138,15 @@ impl Link {
     /// The session has ended and its source can be read again: everything is void.
     pub(super) fn forget(&self) {
         self.window().clear();
+        self.replayed.forget();
         *self.settled.lock().expect("no panic happens under this lock") = Arc::default();
         self.release();
         self.freed.notify_one();
+    }
+
+    /// The flow's state, as everybody sees it.
+    pub(super) fn state(&self) -> FlowState {
+        self.status.borrow().state
     }
 
     pub(super) fn undelivered(&self) -> usize {

@@ -11,6 +11,7 @@ use self::publishing::{End, Publishing};
 use super::{
     FlowSettings,
     health::SinkPhase,
+    keeper::Keeper,
     link::{Attachment, Link, SinkOpened, chain},
     rejection::Policy,
 };
@@ -31,6 +32,7 @@ pub(super) struct SinkSide<'a> {
     gaps_only_since: Option<Instant>,
     random: SmallRng,
     policy: Policy,
+    keeper: Option<Keeper<'a>>,
 }
 
 impl<'a> SinkSide<'a> {
@@ -39,6 +41,7 @@ impl<'a> SinkSide<'a> {
         sink: &'a dyn Sink,
         settings: &FlowSettings,
         source_has_positions: bool,
+        keeper: Option<Keeper<'a>>,
     ) -> Self {
         Self {
             link,
@@ -49,6 +52,7 @@ impl<'a> SinkSide<'a> {
             gaps_only_since: None,
             random: SmallRng::seed_from_u64(!settings.jitter_seed),
             policy: Policy::new(settings.on_rejected),
+            keeper,
         }
     }
 
@@ -110,7 +114,7 @@ impl<'a> SinkSide<'a> {
         self.link.opened.send_replace(Some(SinkOpened { attachment, resume }));
         self.link.window().rewind();
         let void = self.void(attachment);
-        let publishing = Publishing::new(self.link, &mut self.policy);
+        let publishing = Publishing::new(self.link, &mut self.policy, self.keeper.as_mut());
         let opened_at = Instant::now();
         let (end, confirmed) = publishing.run(writer, void).await;
         if confirmed || opened_at.elapsed() > self.backoff.cap {

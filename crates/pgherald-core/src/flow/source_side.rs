@@ -121,14 +121,14 @@ impl<'a> SourceSide<'a> {
                 Err(error) => return error,
             };
             self.failures = 0;
-            if batch.messages.is_empty() && last.as_ref() == Some(&batch.end) {
+            if batch.messages.is_empty() && last == batch.end {
                 tokio::select! {
                     biased;
                     () = self.more_room_than(room) => continue,
                     error = session.tend(&settled) => return error,
                 }
             }
-            last = Some(batch.end.clone());
+            last.clone_from(&batch.end);
             self.link.push(batch);
         }
     }

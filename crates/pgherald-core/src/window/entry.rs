@@ -41,13 +41,22 @@ impl Entry {
         self.batch.messages.len()
     }
 
+    /// Messages that would be lost with this entry; what is sent again is kept elsewhere.
     pub(super) fn undelivered(&self) -> usize {
+        if self.is_replay() {
+            return 0;
+        }
         let messages = self.batch.messages.iter().zip(&self.fates);
         messages.filter(|(m, fate)| **fate != Fate::Settled && m.gap().is_none()).count()
     }
 
     pub(super) fn is_settled(&self) -> bool {
         self.open == 0
+    }
+
+    /// Dead letters that are sent again.
+    pub(super) fn is_replay(&self) -> bool {
+        self.batch.end.is_none()
     }
 
     pub(super) fn was_published(&self) -> bool {
@@ -65,6 +74,10 @@ impl Entry {
     /// Appends the batch that follows, where neither was published and the result stays within
     /// the limits. A gap that directly follows a gap joins it.
     pub(super) fn join(&mut self, later: Entry, limits: &BatchLimits) -> Result<(), Entry> {
+        // What is sent again keeps apart: it has no checkpoint to give or to take.
+        if self.is_replay() || later.is_replay() {
+            return Err(later);
+        }
         let fits = self.len() + later.len() <= limits.messages
             && self.bytes.saturating_add(later.bytes) <= limits.bytes;
         if self.published || !(fits || later.len() == 0) {

@@ -232,7 +232,7 @@ impl SimWriter {
         sent: Vec<(usize, Message)>,
         mut open: Vec<(u32, Open)>,
         fate: Fate,
-        end: Checkpoint,
+        end: Option<Checkpoint>,
     ) -> BoxFuture<'static, Outcome> {
         let (due, number) = (self.due, self.number);
         let (broker, pending) = (Arc::clone(&self.broker), Arc::clone(&self.pending));
@@ -259,7 +259,8 @@ impl SimWriter {
             };
             sent[..stored].iter().for_each(|(_, message)| broker.store(message));
             if broker.scenario.exactly_once && stored == sent.len() && open.is_empty() {
-                broker.committed = Some(end);
+                // What is sent again moves no position.
+                broker.committed = end.or(broker.committed.take());
                 if lost {
                     broker.seen.push(Situation::CommitAnswerLost);
                 }

@@ -68,7 +68,7 @@ async fn one_process_carries_and_the_other_names_it() {
     let error = refusal(&second).await;
     assert!(matches!(error, SourceError::Standby(_)), "{error:?}");
     assert!(said(&error).contains("held by pid"), "{}", said(&error));
-    reading.ack(&batch.end).await;
+    reading.ack(&batch.end.unwrap()).await;
     drop(reading);
     db.send("a", &["3"]).await;
     let mut reading = attach_soon(&second.sources[0]).await;

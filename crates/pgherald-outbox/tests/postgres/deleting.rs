@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use pgherald_core::SourceError;
 use pgherald_outbox::{OutboxReport, remove};
 use pgherald_testkit::eventually;
 use tokio::sync::Mutex;
 
-use crate::rig::{Db, Process, SOON, server, settings, texts};
+use crate::rig::{Db, Process, ROOM, SOON, server, settings, texts};
 
 const LEFT: &str = "SELECT coalesce(string_agg(payload, ' ' ORDER BY id), '') FROM pgherald.outbox";
 
@@ -100,7 +101,7 @@ async fn a_cursor_is_forgotten_only_if_nobody_carries_its_flow() {
 
 /// Ids are issued again behind a cursor: what it says is not about them.
 #[tokio::test]
-async fn nothing_is_deleted_while_the_sequence_stands_below_a_cursor() {
+async fn a_sequence_that_is_set_back_halts_a_running_flow_and_nothing_is_deleted() {
     let postgres = server().await;
     let process = Process::one(&postgres.url(), "{}");
     let db = Mutex::new(Db::open(&postgres).await);
@@ -112,8 +113,8 @@ async fn nothing_is_deleted_while_the_sequence_stands_below_a_cursor() {
         let mut db = db.lock().await;
         db.run("ALTER SEQUENCE pgherald.outbox_id_seq RESTART").await;
         db.send("a", &["again"]).await;
-        tokio::time::sleep(Duration::from_millis(2_500)).await;
-        assert_eq!(db.text(LEFT).await, "again");
     };
-    reading.idle_during(reset).await;
+    let (read, ()) = tokio::join!(reading.read(ROOM), reset);
+    assert!(matches!(read, Err(SourceError::Halted(_))), "{read:?}");
+    assert_eq!(db.lock().await.text(LEFT).await, "again");
 }

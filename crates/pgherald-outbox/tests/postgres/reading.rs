@@ -82,7 +82,7 @@ async fn other_channels_are_passed_over_and_the_cursor_with_them() {
     db.send("b", &["not for us"]).await;
     let batch = reading.read(ROOM).await.unwrap();
     assert!(batch.messages.is_empty(), "the checkpoint moves over the rest");
-    reading.ack(&batch.end).await;
+    reading.ack(&batch.end.unwrap()).await;
     assert_eq!(db.cursor().await, "12001 {}");
     assert_eq!(db.text("SELECT channels::text FROM pgherald.cursor").await, "{it's,none}");
 }
@@ -152,7 +152,7 @@ async fn a_prepared_writer_is_still_a_writer() {
         db.run("BEGIN; SELECT pgherald.send('a', 'prepared'::text)").await;
         db.run("PREPARE TRANSACTION 'left''behind'").await;
         db.send("a", &["later"]).await;
-        let mut wanted = vec!["prepared", "later"];
+        let mut wanted = ["prepared", "later"];
         if order == "causal" {
             wanted.reverse();
             assert_eq!(texts(&reading.take(1).await), ["later"]);

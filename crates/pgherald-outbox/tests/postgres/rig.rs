@@ -100,7 +100,7 @@ impl Reading {
         let mut messages = Vec::new();
         while messages.len() < count {
             let batch = self.read(ROOM).await.unwrap();
-            self.settled.advance(batch.end);
+            self.settled.advance(batch.end.unwrap());
             messages.extend(batch.messages);
         }
         assert_eq!(messages.len(), count, "{messages:?}");
@@ -114,7 +114,7 @@ impl Reading {
             loop {
                 let batch = self.session.read(ROOM, &self.settled).await.unwrap();
                 assert!(batch.messages.is_empty(), "{:?}", batch.messages);
-                self.settled.advance(batch.end);
+                self.settled.advance(batch.end.unwrap());
             }
         };
         tokio::select! {

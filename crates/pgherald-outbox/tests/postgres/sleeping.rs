@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use pgherald_core::SourceError;
 use pgherald_testkit::{Postgres, eventually};
 
 use crate::rig::{Db, Process, ROOM, SOON, server};
@@ -73,4 +74,21 @@ async fn an_idle_flow_costs_little() {
     let each_second = reading.idle_during(counted).await;
     println!("idle: {each_second} statements a second");
     assert!(each_second < 5.0, "{each_second}");
+}
+
+#[tokio::test]
+async fn a_stop_ends_the_read_and_the_last_checkpoint_is_written() {
+    let postgres = server().await;
+    let process = Process::one(&postgres.url(), "{}");
+    let mut reading = process.session(0).await;
+    let mut db = Db::open(&postgres).await;
+    db.send("a", &["x"]).await;
+    let end = reading.read(ROOM).await.unwrap().end.unwrap();
+    let (read, ()) = tokio::join!(reading.read(ROOM), async {
+        db.number(ASLEEP).await;
+        process.stop.cancel();
+    });
+    assert!(matches!(read, Err(SourceError::Stopped)), "{read:?}");
+    reading.ack(&end).await;
+    assert_eq!(db.cursor().await, "1 {}");
 }

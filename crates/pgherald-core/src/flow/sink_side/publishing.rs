@@ -9,6 +9,7 @@ use crate::{
     Body, BoxError, Event, Message, Only, Open, Outcome, Published, SinkError, Writer,
     flow::{
         health::SinkPhase,
+        keeper::Keeper,
         link::{Link, chain},
         rejection::{HALTED_TRIES_EVERY, Policy, Rejection, Verdict},
     },
@@ -27,9 +28,10 @@ pub(super) enum End {
     Fault(SinkError),
 }
 
-pub(super) struct Publishing<'a> {
+pub(super) struct Publishing<'a, 'b> {
     link: &'a Link,
     policy: &'a mut Policy,
+    keeper: Option<&'a mut Keeper<'b>>,
     outcomes: FuturesUnordered<BoxFuture<'static, Resolution>>,
     rejections: Vec<Rejection>,
     /// Since when nothing is published, because rejections have to be dealt with first.
@@ -53,11 +55,16 @@ enum Step {
     Look,
 }
 
-impl<'a> Publishing<'a> {
-    pub(super) fn new(link: &'a Link, policy: &'a mut Policy) -> Self {
+impl<'a, 'b> Publishing<'a, 'b> {
+    pub(super) fn new(
+        link: &'a Link,
+        policy: &'a mut Policy,
+        keeper: Option<&'a mut Keeper<'b>>,
+    ) -> Self {
         Self {
             link,
             policy,
+            keeper,
             outcomes: FuturesUnordered::new(),
             rejections: Vec::new(),
             stopped: None,
@@ -95,7 +102,7 @@ impl<'a> Publishing<'a> {
 
     async fn step(&mut self, writer: &mut dyn Writer) -> Result<(), SinkError> {
         if self.stopped.is_some() && self.outcomes.is_empty() {
-            self.judge();
+            self.judge().await;
         }
         if let Some(turn) = self.next_turn() {
             return self.publish(writer, turn).await;
@@ -147,7 +154,7 @@ impl<'a> Publishing<'a> {
             self.stop();
             self.link.window().withhold(turn.sequence, place);
             turn.only = up_to(&turn.only, place, turn.batch.messages.len());
-            self.rejections.push(Rejection { place: (turn.sequence, place), error });
+            self.rejections.push(Rejection::new((turn.sequence, place), error));
             if turn.only.places(place).next().is_none() {
                 return Ok(());
             }
@@ -192,9 +199,14 @@ impl<'a> Publishing<'a> {
     fn resolve(&mut self, resolution: Resolution) -> Result<(), SinkError> {
         let Resolution { sequence, published, outcome } = resolution;
         let mut latencies = Latencies::new(&self.link.metrics, std::time::SystemTime::now());
-        let resolved = self.link.window().resolve(sequence, &outcome.open, &mut |message| {
-            latencies.settled(message);
-        });
+        let resolved = {
+            let mut window = self.link.window();
+            let replay = window.is_replay(sequence);
+            window.resolve(sequence, &outcome.open, &mut |message| match replay {
+                true => latencies.replayed(),
+                false => latencies.settled(message),
+            })
+        };
         if latencies.finish() > 0 {
             self.policy.confirmed();
         }
@@ -222,7 +234,7 @@ impl<'a> Publishing<'a> {
         let before = self.rejections.len();
         for (place, open) in open {
             if let Open::Rejected(error) = open {
-                self.rejections.push(Rejection { place: (sequence, place as usize), error });
+                self.rejections.push(Rejection::new((sequence, place as usize), error));
             }
         }
         let rejected = self.rejections.len() > before;
@@ -245,20 +257,42 @@ impl<'a> Publishing<'a> {
 
     /// Every outcome is known: the policy decides on the rejected messages, first to last, and
     /// publishing goes back to the first open message.
-    fn judge(&mut self) {
+    async fn judge(&mut self) {
         // A writer that takes nothing, for no reason that it names, is of no use.
         self.resent = self.rejections.is_empty();
         self.rejections.sort_by_key(|rejection| rejection.place);
         for rejection in std::mem::take(&mut self.rejections) {
-            if let Verdict::Halt(why) = self.policy.apply(self.link, &rejection) {
-                self.halted_until = Some(Instant::now() + HALTED_TRIES_EVERY);
-                self.link.sink_phase(SinkPhase::Halted(why.into()));
-                break;
+            match self.policy.apply(self.link, &rejection) {
+                Verdict::GoOn => {}
+                Verdict::Keep(message) => self.keep(&message, &rejection).await,
+                Verdict::Halt(why) => {
+                    self.halt(why);
+                    break;
+                }
             }
         }
         self.stopped = None;
         self.link.window().rewind();
         self.link.release();
+    }
+
+    fn halt(&mut self, why: String) {
+        self.halted_until = Some(Instant::now() + HALTED_TRIES_EVERY);
+        self.link.sink_phase(SinkPhase::Halted(why.into()));
+    }
+
+    /// A rejected message is kept before it settles.
+    async fn keep(&mut self, message: &Message, rejection: &Rejection) {
+        let Some(keeper) = &mut self.keeper else {
+            return self.halt("the flow has no place for dead letters".to_owned());
+        };
+        keeper.keep(self.link, message, rejection).await;
+        let mut window = self.link.window();
+        match window.is_replay(rejection.place.0) {
+            true => self.link.replayed.rejected(message.id),
+            false => self.link.metrics.dead_lettered.increment(1),
+        }
+        window.dispose(rejection.place);
     }
 
     fn hear(&mut self, event: Event) -> Result<(), SinkError> {
