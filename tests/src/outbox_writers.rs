@@ -106,7 +106,7 @@ impl Scene {
 
 /// Something like `12 s`, `7.5s`, `12s` or `seconds=12`.
 fn says_an_age(text: &str) -> bool {
-    let words: Vec<&str> = text.split([' ', ',', ')', '(', '"', ':', '=']).collect();
+    let words: Vec<&str> = text.split([' ', ',', ';', ')', '(', '"', ':', '=']).collect();
     let number = |word: &str| !word.is_empty() && word.parse::<f64>().is_ok();
     let alone = |pair: &[&str]| match pair {
         [before, "s" | "seconds"] => number(before),
