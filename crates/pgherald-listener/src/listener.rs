@@ -70,8 +70,7 @@ pub struct Notification {
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use pgherald_listener::{Heard, Listener, ListenerOptions};
-/// use pgherald_postgres::PostgresSettings;
+/// use pgherald_listener::{Heard, Listener, ListenerOptions, PostgresSettings};
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let settings = PostgresSettings::parse("postgres://app@localhost/app").map_err(|e| e.join("; "))?;
@@ -188,8 +187,8 @@ impl Listener {
     }
 
     /// Runs statements on the session and returns the rows, whose values are text. What is
-    /// announced meanwhile is heard by the next batch. Open no transaction: it holds back vacuum,
-    /// and nothing is heard before it ends.
+    /// announced meanwhile waits in memory and is heard by the next batch: keep statements short.
+    /// Open no transaction: it holds back vacuum, and nothing is heard before it ends.
     ///
     /// # Errors
     /// The server refused the statement; or the session was lost, and then the statement may or
