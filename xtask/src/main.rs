@@ -3,6 +3,7 @@
 mod cargo;
 mod check;
 mod count;
+mod fuzz;
 mod need;
 mod play;
 mod steps;
@@ -21,6 +22,7 @@ cargo xtask TASK
        [--seconds N]           a provoked disconnect, and what the consumers saw
   up [--without kafka]         the same servers and the bridge, until ctrl-C
   fetch [--without kafka]      only fetch the servers into the cache
+  fuzz [--seconds N] [TARGET]  every fuzz target (fuzz/README.md) for a minute, or N seconds each
   help                         this
 
 Examples:
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         "prove" => suite::prove(rest),
         "demo" | "up" => play::play(task, rest),
         "fetch" => play::fetch(rest),
+        "fuzz" => fuzz::fuzz(rest),
         "help" | "--help" | "-h" => help(),
         other => Err(format!("no task `{other}`\n\n{HELP}")),
     };

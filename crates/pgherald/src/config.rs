@@ -59,8 +59,26 @@ pub(crate) struct Refused {
 /// Everything that is wrong with it.
 pub(crate) fn load(option: Option<&Path>, environment: &Environment) -> Result<Loaded, Refused> {
     let path = file::locate(option, environment);
+    let text = file::text(&path, option, environment);
+    merge(path, text, environment)
+}
+
+/// The same for a file's content.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn load_text(text: &str, environment: &Environment) -> Result<Loaded, Refused> {
+    let path = PathBuf::from("fuzzed");
+    let text = file::toml(text.as_bytes().to_vec());
+    let text = text.map_err(|text| Problem { key: path.display().to_string(), text });
+    merge(path, text, environment)
+}
+
+fn merge(
+    path: PathBuf,
+    text: Result<String, Problem>,
+    environment: &Environment,
+) -> Result<Loaded, Refused> {
     let (variables, mut problems) = environment.texts();
-    let merged = file::text(&path, option, environment).and_then(|text| {
+    let merged = text.and_then(|text| {
         Tree::merge(&text, variables).map_err(|_| Problem {
             key: path.display().to_string(),
             text: "cannot be merged with the environment; look for PGHERALD__ variables whose \

@@ -20,6 +20,9 @@ mod wiring;
 
 mod output;
 
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
+
 use std::{
     process::ExitCode,
     time::{Duration, Instant},

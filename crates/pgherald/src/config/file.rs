@@ -87,11 +87,16 @@ fn read(path: &Path) -> Result<String, Problem> {
              {PATH_VARIABLE}, or put it at {DEFAULT_PATH}"
         ))
     })?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| problem("is not UTF-8 text; save it as UTF-8".to_owned()))?;
+    toml(bytes).map_err(problem)
+}
+
+/// The text of a file's bytes, which is known to be TOML then; or why it is not.
+pub(super) fn toml(bytes: Vec<u8>) -> Result<String, String> {
+    let text =
+        String::from_utf8(bytes).map_err(|_| "is not UTF-8 text; save it as UTF-8".to_owned())?;
     match text.parse::<toml::Table>() {
         Ok(_) => Ok(text),
-        Err(error) => Err(problem(syntax(&text, &error))),
+        Err(error) => Err(syntax(&text, &error)),
     }
 }
 
