@@ -15,10 +15,12 @@ mod watch;
 mod windows;
 
 mod command_line;
+mod deployment;
 mod first_light;
 mod load;
 mod names;
 mod overflow;
+mod pages;
 mod pg_faults;
 mod secrets;
 mod security;
