@@ -7,13 +7,16 @@
 mod account;
 mod bridge;
 mod cache;
+mod debian;
 mod error;
 mod fault_proxy;
 mod http;
 mod kafka;
+mod kafka_acl;
 mod metrics_text;
 mod nats;
 pub mod packages;
+mod pgbouncer;
 mod ports;
 mod postgres;
 mod postgres_data;
@@ -29,7 +32,11 @@ mod jetstream_reader;
 #[cfg(feature = "clients")]
 mod kafka_admin;
 #[cfg(feature = "clients")]
+mod kafka_cluster;
+#[cfg(feature = "clients")]
 mod kafka_consumer;
+#[cfg(feature = "clients")]
+mod nats_cluster;
 #[cfg(feature = "clients")]
 mod notifier;
 #[cfg(feature = "clients")]
@@ -42,6 +49,7 @@ pub use http::{Reply, get};
 pub use kafka::{Kafka, KafkaBuilder};
 pub use metrics_text::Metrics;
 pub use nats::{Nats, NatsBuilder};
+pub use pgbouncer::Pgbouncer;
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresBuilder};
 pub use process::Process;
@@ -54,7 +62,11 @@ pub use certificates::Certificates;
 #[cfg(feature = "clients")]
 pub use jetstream_reader::{JetStreamReader, StoredMessage};
 #[cfg(feature = "clients")]
+pub use kafka_cluster::KafkaCluster;
+#[cfg(feature = "clients")]
 pub use kafka_consumer::{KafkaConsumer, KafkaRecord};
+#[cfg(feature = "clients")]
+pub use nats_cluster::NatsCluster;
 #[cfg(feature = "clients")]
 pub use notifier::{Announcement, Notifier, Sent};
 #[cfg(feature = "clients")]

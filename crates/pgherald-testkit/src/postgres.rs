@@ -126,7 +126,7 @@ impl PostgresBuilder {
 }
 
 impl Postgres {
-    /// A server with the defaults: version 18, UTF8, `trust`, no fsync.
+    /// A server with the defaults: version 18 ([`PostgresVersion::chosen`]), UTF8, `trust`, no fsync.
     pub async fn start() -> Result<Self> {
         Self::builder().start().await
     }
@@ -134,7 +134,7 @@ impl Postgres {
     /// A server with other settings.
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder {
-            version: PostgresVersion::V18,
+            version: PostgresVersion::chosen(),
             encoding: "UTF8".into(),
             port: None,
             settings: vec![("fsync".into(), "off".into())],
@@ -284,11 +284,12 @@ impl Postgres {
     }
 
     /// `postmaster.pid` holds the pid in its first line and, once it is there, the state in its
-    /// eighth: what `pg_ctl` waits for too.
+    /// eighth: what `pg_ctl` waits for too. A standby is ready to be read.
     fn is_ready(&self, pid: u32) -> bool {
         let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        lines.first() == Some(&pid.to_string().as_str()) && lines.get(7) == Some(&"ready")
+        lines.first() == Some(&pid.to_string().as_str())
+            && matches!(lines.get(7), Some(&"ready" | &"standby"))
     }
 
     fn log_file(&self) -> PathBuf {
