@@ -11,6 +11,7 @@ mod envelope;
 mod finding;
 mod flow;
 mod gap;
+mod host;
 mod id;
 mod list;
 mod media_type;
@@ -34,6 +35,7 @@ pub use self::{
     finding::{Finding, Level, Problem, Problems},
     flow::{Flow, FlowEnd, FlowSettings, OnRejected},
     gap::{GAP_TYPE, Gap, GapReason, RejectedMessage},
+    host::is_loopback,
     id::{ID_BYTES_MAX, MessageId},
     list::StringList,
     message::{Body, ContentType, Headers, Message},
@@ -42,7 +44,7 @@ pub use self::{
     settled::Settled,
     sink::{
         Confirmation, Event, Only, Open, Opened, Ordering, Outcome, Published, Sink, SinkError,
-        Writer,
+        Standing, Writer,
     },
     source::{Attached, Session, Source, SourceError},
     state::{FlowState, FlowStatus, GAPS_REMEMBERED},

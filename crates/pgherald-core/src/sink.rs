@@ -1,6 +1,9 @@
 //! Where messages go.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::{Batch, BoxError, Checkpoint};
 
@@ -71,7 +74,16 @@ pub trait Writer: Send {
     /// # Cancellation
     /// Safe: an event that was not returned comes back at the next call.
     fn event(&mut self) -> BoxFuture<'_, Event>;
+
+    /// How the connection stands while a publish waits, where the writer can tell: events are not
+    /// asked for then. The channel begins with what the last event said.
+    fn standing(&self) -> Option<watch::Receiver<Standing>> {
+        None
+    }
 }
+
+/// How a connection stands: `None`: well; otherwise why there is none.
+pub type Standing = Option<Arc<str>>;
 
 /// News of a writer's connection.
 #[derive(Debug)]

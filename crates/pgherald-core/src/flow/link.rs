@@ -154,8 +154,16 @@ impl Link {
         });
     }
 
+    /// A source that becomes blocked behind a sink that is blocked or halted changes no state, and is
+    /// logged all the same: nobody else says it.
     pub(super) fn source_phase(&self, phase: SourcePhase) {
-        self.change(|health| health.source = phase);
+        let mut before = phase.clone();
+        let logged =
+            self.change(|health| before = std::mem::replace(&mut health.source, phase.clone()));
+        if let (SourcePhase::Blocked(reason), false) = (&phase, logged || before == phase) {
+            let (pipeline, sink) = (&*self.context.pipeline, &*self.context.sink);
+            tracing::warn!(pipeline, sink, reason = &**reason, "the flow's source is blocked too");
+        }
     }
 
     pub(super) fn sink_phase(&self, phase: SinkPhase) {
@@ -171,7 +179,8 @@ impl Link {
         self.change(|_| ());
     }
 
-    fn change(&self, change: impl FnOnce(&mut Health)) {
+    /// Whether the state is another one now, and logged.
+    fn change(&self, change: impl FnOnce(&mut Health)) -> bool {
         let (waiting, messages, bytes, empty) = {
             let window = self.window();
             let waiting = window.oldest().map(|since| since.elapsed()).unwrap_or_default();
@@ -201,6 +210,7 @@ impl Link {
         if changed {
             self.log_state(state, reason.as_deref());
         }
+        changed
     }
 
     fn log_state(&self, state: FlowState, reason: Option<&str>) {

@@ -3,10 +3,13 @@
 use std::{pin::pin, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 
 use crate::{
-    Body, BoxError, Event, Message, Only, Open, Outcome, Published, SinkError, Writer,
+    Body, BoxError, Event, Message, Only, Open, Outcome, Published, SinkError, Standing, Writer,
     flow::{
         health::SinkPhase,
         link::{Link, chain},
@@ -166,19 +169,28 @@ impl<'a> Publishing<'a> {
         Ok(())
     }
 
-    /// Awaits the writer, and meanwhile the outcome of everything that it published before.
+    /// Awaits the writer, and meanwhile the outcome of everything that it published before and news
+    /// of its connection.
     async fn offer(
         &mut self,
         writer: &mut dyn Writer,
         turn: &Turn,
     ) -> Result<Published, SinkError> {
+        let mut standing = writer.standing();
         let mut publish = writer.publish(&turn.batch, &turn.only);
         loop {
             tokio::select! {
                 biased;
                 published = &mut publish => return published,
                 Some(resolution) = self.outcomes.next() => self.resolve(resolution)?,
+                why = changed(&mut standing) => self.stands(why),
             }
+        }
+    }
+
+    fn stands(&mut self, why: Standing) {
+        if self.halted_until.is_none() {
+            self.link.sink_phase(why.map_or(SinkPhase::Open, SinkPhase::Failed));
         }
     }
 
@@ -282,6 +294,16 @@ impl<'a> Publishing<'a> {
         };
         let _ = timeout(OUTCOMES_WITHIN, all).await;
     }
+}
+
+/// The next change of a standing; never without one.
+async fn changed(standing: &mut Option<watch::Receiver<Standing>>) -> Standing {
+    if let Some(now) = standing
+        && now.changed().await.is_ok()
+    {
+        return now.borrow_and_update().clone();
+    }
+    std::future::pending().await
 }
 
 async fn reached(at: Option<Instant>) {
