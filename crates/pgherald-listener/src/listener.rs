@@ -16,7 +16,6 @@ use crate::{
     ListenError,
     beat::{Beat, HEARTBEAT_CHANNEL},
     config::refusal,
-    error::pooler,
     session::{LiveSession, Loss, Pulse},
 };
 
@@ -390,7 +389,7 @@ async fn open(
             }
         }
     };
-    tokio::time::timeout(limit, echoed).await.unwrap_or_else(|_| Err(pooler()))?;
+    tokio::time::timeout(limit, echoed).await.unwrap_or_else(|_| Err(PostgresError::pooler()))?;
     let now = session.read_clock().await.map_err(|loss| loss.fault)?;
     Ok(Opened { session, sent: pulse.sent, now })
 }

@@ -16,7 +16,6 @@ use tokio::time::{Instant, timeout};
 use crate::{
     beat::{Beat, HEARTBEAT_CHANNEL, payloads},
     clock::DatabaseClock,
-    error::pooler,
     wire::Wire,
 };
 
@@ -131,7 +130,7 @@ impl LiveSession {
                 }
             }
         };
-        timeout(self.limit, hearing).await.unwrap_or_else(|_| Err(pooler()))?;
+        timeout(self.limit, hearing).await.unwrap_or_else(|_| Err(PostgresError::pooler()))?;
         Ok(beats)
     }
 

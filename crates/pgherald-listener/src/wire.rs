@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::FutureExt;
 use pgherald_postgres::{
-    CONNECT_TIMEOUT, PostgresError, PostgresSettings, bounded, identifier, query,
+    CONNECT_TIMEOUT, PostgresError, PostgresSettings, bounded, connect, identifier, query,
 };
 use sqlx::{
     Acquire, PgPool,
@@ -29,7 +29,7 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Connects. Connect once by hand before: this pool would only say that time ran out.
+    /// Connects.
     pub(crate) async fn connect(settings: &PostgresSettings) -> Result<Self, PostgresError> {
         let pool = PgPoolOptions::new()
             .max_connections(1)
@@ -40,7 +40,11 @@ impl Wire {
             .connect_lazy_with(settings.options().clone());
         let doing = format!("connect to {settings}");
         let connecting = PgListener::connect_with(&pool);
-        let mut listener = bounded(&doing, CONNECT_TIMEOUT, connecting).await?;
+        let mut listener = match bounded(&doing, CONNECT_TIMEOUT, connecting).await {
+            Ok(listener) => listener,
+            // The pool waits for a session that is refused, and only says that time ran out.
+            Err(late) => return Err(connect(settings).await.err().unwrap_or(late)),
+        };
         listener.eager_reconnect(false);
         listener.ignore_pool_close_event(true);
         Ok(Self { listener: Cut(Some(listener)), pool, ended: false })

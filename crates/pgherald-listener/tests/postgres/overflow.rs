@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgherald_core::{Budget, GapReason, Room, Settled, Source};
 use pgherald_postgres::query;
-use pgherald_testkit::Postgres;
+use pgherald_testkit::{Postgres, packages::PostgresVersion};
 use sqlx::Row;
 use tokio::task::JoinSet;
 
@@ -112,8 +112,12 @@ async fn commit_order_from_many_and_throughput() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_notification_queue_is_no_gap() {
-    let postgres =
-        Postgres::builder().setting("max_notify_queue_pages", "64").start().await.unwrap();
+    let postgres = Postgres::builder()
+        .version(PostgresVersion::V18)
+        .setting("max_notify_queue_pages", "64")
+        .start()
+        .await
+        .unwrap();
     let process = Process::start(&postgres.url(), &[("bus", &["a"], BUDGET)]);
     let mut tasks = JoinSet::new();
     let heard = carry(process.sources[0].clone(), &mut tasks);
