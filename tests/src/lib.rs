@@ -8,14 +8,18 @@
 mod brokers;
 mod dependency_direction;
 mod envelope;
+mod knock;
 mod stage;
 mod ticker;
 mod truth;
 mod watch;
 mod windows;
 
+mod clusters;
 mod command_line;
+mod doctor;
 mod first_light;
+mod hard_knocks;
 mod load;
 mod names;
 mod overflow;
