@@ -44,7 +44,7 @@ async fn one_gap_with_exact_edges_for_the_slow_flow_alone() {
     let gap = slow.read(ROOM, &settled).await.unwrap();
     let overflow = gap.messages[0].gap().unwrap();
     assert_eq!((overflow.reason, overflow.count), (GapReason::Overflow, Some(900)));
-    let slack = Duration::from_millis(50);
+    let slack = Duration::from_millis(500);
     assert!(overflow.from.unwrap() + slack >= before && overflow.to <= after + slack);
     // Two gaps and a hundred messages of the session came before.
     assert!(gap.messages[0].id.as_str().ends_with("-gap-102"), "{}", gap.messages[0].id);
@@ -62,8 +62,8 @@ async fn one_gap_with_exact_edges_for_the_slow_flow_alone() {
 async fn commit_order_from_many_and_throughput() {
     let postgres = Postgres::start().await.unwrap();
     let large = Budget { messages: 1_000_000, bytes: 1 << 30 };
-    let process =
-        Process::start(&postgres.url(), &[("one", &["a"], large), ("two", &["a"], large)]);
+    let flows: [(&str, &[&str], Budget); 2] = [("one", &["a"], large), ("two", &["a"], large)];
+    let process = Process::beating(SOON, &postgres.url(), &flows);
     let mut tasks = JoinSet::new();
     let heard: Vec<_> =
         process.sources.iter().map(|source| carry(source.clone(), &mut tasks)).collect();
