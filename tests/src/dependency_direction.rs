@@ -8,29 +8,34 @@ use std::{
 use serde_json::Value;
 
 /// Which crates of the workspace each may depend on (outside its tests).
-const MAY_USE: [(&str, &[&str]); 6] = [
+const MAY_USE: [(&str, &[&str]); 8] = [
     ("pgherald-core", &[]),
     ("pgherald-postgres", &["pgherald-core"]),
     ("pgherald-listener", &["pgherald-core", "pgherald-postgres"]),
+    ("pgherald-outbox", &["pgherald-core", "pgherald-postgres"]),
     ("pgherald-sink-kafka", &["pgherald-core"]),
     ("pgherald-sink-nats", &["pgherald-core"]),
+    ("pgherald-sink-http", &["pgherald-core"]),
     (
         "pgherald",
         &[
             "pgherald-core",
             "pgherald-postgres",
             "pgherald-listener",
+            "pgherald-outbox",
             "pgherald-sink-kafka",
             "pgherald-sink-nats",
+            "pgherald-sink-http",
         ],
     ),
 ];
 
 /// Each heavy dependency belongs to one crate (sqlx to the crates that speak to PostgreSQL).
-const OWNERS: [(&str, &[&str]); 4] = [
-    ("sqlx", &["pgherald-postgres", "pgherald-listener"]),
+const OWNERS: [(&str, &[&str]); 5] = [
+    ("sqlx", &["pgherald-postgres", "pgherald-listener", "pgherald-outbox"]),
     ("rdkafka", &["pgherald-sink-kafka"]),
     ("async-nats", &["pgherald-sink-nats"]),
+    ("hyper-rustls", &["pgherald-sink-http"]),
     ("config", &["pgherald"]),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pgherald_testkit::{KafkaRecord, StoredMessage};
+use pgherald_testkit::{KafkaRecord, Received, StoredMessage};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -35,6 +35,26 @@ pub(crate) fn assert_default_on_jetstream(message: &StoredMessage, sink: &str, s
     assert_eq!(headers.get("Nats-Expected-Stream").map(String::as_str), Some(stream));
     assert_eq!(headers.remove("ce-datacontenttype").as_deref(), Some(TEXT));
     headers.retain(|name, _| !NATS_PROTOCOL.contains(&name.as_str()));
+    assert_attributes("ce-", headers);
+}
+
+/// What only HTTP and the signature put beside the envelope.
+const HTTP_PROTOCOL: [&str; 6] = [
+    "content-length",
+    "host",
+    "user-agent",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+];
+
+/// A message of pipeline `p` with a key in a binary request.
+pub(crate) fn assert_default_on_http(request: &Received) {
+    let mut headers = by_name(request.headers.iter().cloned());
+    assert_eq!(headers.get("webhook-id"), headers.get("ce-id"));
+    assert_eq!(headers.remove("content-type").as_deref(), Some(TEXT));
+    assert!(headers.remove("ce-partitionkey").is_some_and(|key| !key.is_empty()));
+    headers.retain(|name, _| !HTTP_PROTOCOL.contains(&name.as_str()));
     assert_attributes("ce-", headers);
 }
 

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pgherald_testkit::{Announcement, Notifier, Observer, Postgres, eventually};
+use pgherald_testkit::{
+    Announcement, Notifier, Observer, Postgres, eventually, packages::PostgresVersion,
+};
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tokio::{task::JoinSet, time::interval};
@@ -91,7 +93,9 @@ async fn look(mut connection: PgConnection, worst: Arc<Mutex<Worst>>) {
 }
 
 async fn overflows(broker: Broker, downtime: Duration) {
-    let postgres = Postgres::builder().setting("max_notify_queue_pages", QUEUE_PAGES);
+    let postgres = Postgres::builder()
+        .version(PostgresVersion::V18)
+        .setting("max_notify_queue_pages", QUEUE_PAGES);
     let scene = Scene::start(postgres.start().await.unwrap()).await;
     let observer = Observer::listen(&scene.postgres.url(), &["orders"]).await.unwrap();
     let mut undisturbed = scene.reader(broker.other()).await;

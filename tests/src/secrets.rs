@@ -1,6 +1,6 @@
 //! No secret shows, whatever is asked, at any level of detail; and no payload in a log.
 
-use pgherald_testkit::{Bridge, Nats, Notifier, Postgres, eventually, free_port};
+use pgherald_testkit::{Bridge, HttpReceiver, Nats, Notifier, Postgres, eventually, free_port};
 
 use crate::{
     command_line::{file, pgherald, said},
@@ -12,11 +12,19 @@ const POSTGRES: [&str; 2] = ["pg-hunter%40%222", "pg-hunter@\"2"];
 const NATS_PASSWORD: &str = "n4ts-passw0rd";
 const NATS_TOKEN: &str = "n4ts-t0ken";
 const KAFKA_PASSWORD: &str = "k4fka-passw0rd";
+const HTTP_PASSWORD: &str = "h00k-passw0rd";
+const HTTP_TOKEN: &str = "h00k-bearer-t0ken";
+const HTTP_API_KEY: &str = "h00k-api-k3y";
+const HTTP_SECRETS: [&str; 2] =
+    ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "whsec_plJ3nmyCDGBKInavdOK15jslplJ3nmyC"];
 /// Stands in every payload, and nowhere else.
 const PAYLOAD: &str = "sent_us";
 
 fn assert_no_secret(text: &str, what: &str) {
-    for secret in POSTGRES.into_iter().chain([NATS_PASSWORD, NATS_TOKEN, KAFKA_PASSWORD]) {
+    let brokers = [NATS_PASSWORD, NATS_TOKEN, KAFKA_PASSWORD];
+    let http = [HTTP_PASSWORD, HTTP_TOKEN, HTTP_API_KEY];
+    let all = POSTGRES.into_iter().chain(brokers).chain(http).chain(HTTP_SECRETS);
+    for secret in all {
         let shown = text.lines().find(|line| line.contains(secret));
         assert_eq!(shown, None, "{what} shows {secret}");
         let escaped = secret.escape_debug().to_string();
@@ -29,6 +37,7 @@ fn assert_no_secret(text: &str, what: &str) {
 struct Stage {
     postgres: Postgres,
     _nats: [Nats; 2],
+    _hook: HttpReceiver,
     config: String,
 }
 
@@ -48,14 +57,24 @@ async fn stage() -> Stage {
         "[pipelines.p.sinks.sasl.kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"app\"\n\
          password = \"{KAFKA_PASSWORD}\"\n[shutdown]\ndrain_deadline_ms = 1000"
     );
+    let hook = HttpReceiver::start().await.unwrap();
+    let [old, new] = HTTP_SECRETS;
+    let hooks = format!(
+        "[pipelines.p.sinks.basic.http]\nurl = \"http://app:{HTTP_PASSWORD}@127.0.0.1:{}/\"\n\
+         secret = \"{old} {new}\"\nheaders.x-api-key = \"{HTTP_API_KEY}\"\n\
+         [pipelines.p.sinks.bearer.http]\nurl = \"{}\"\nbearer_token = \"{HTTP_TOKEN}\"",
+        hook.port(),
+        hook.url("/")
+    );
     let config = Config::new(&url, &["orders"])
         .nats("live", &with_password, "SECRET", "secret")
         .with(&good)
         .with(&wrong)
         .kafka("sasl", kafka, "secret.{channel}", 1)
-        .with(&sasl);
+        .with(&sasl)
+        .with(&hooks);
     let config = config.text().to_owned();
-    Stage { postgres, _nats: [with_password, with_token], config }
+    Stage { postgres, _nats: [with_password, with_token], _hook: hook, config }
 }
 
 /// Runs it until one sink works and two do not, asks for every page, and returns all that it said.
@@ -118,7 +137,7 @@ async fn no_command_shows_one() {
     }
     let mut command = pgherald(&["config"]).await;
     let effective = said(command.env("PGHERALD_CONFIG", &good.1)).await;
-    assert_eq!(effective.out.matches("[redacted]").count(), 4, "{}", effective.out);
+    assert_eq!(effective.out.matches("[redacted]").count(), 8, "{}", effective.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]

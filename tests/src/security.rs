@@ -1,6 +1,7 @@
 //! TLS and authentication on real servers: messages go through, and whatever is wrong is said
 //! once, clearly, without a secret, and waited for.
 
+mod http;
 mod kafka;
 mod nats;
 mod operator;
@@ -11,10 +12,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use pgherald_testkit::{Bridge, Certificates, Notifier, Postgres, Scratch, eventually};
+use pgherald_testkit::{Bridge, Certificates, Scratch, eventually};
 
 use crate::{
     command_line::{pgherald, said},
+    knock::carries,
     stage::SOON,
 };
 
@@ -119,22 +121,5 @@ fn assert_no_secret(text: &str) {
     for secret in ["hunter22", "PRIVATE KEY", "-----BEGIN"] {
         let shown = text.lines().find(|line| line.contains(secret));
         assert_eq!(shown, None, "{secret} is shown");
-    }
-}
-
-/// The bridge is ready, and messages go all the way.
-async fn carries(bridge: &Bridge, postgres: &Postgres) {
-    if let Err(error) = bridge.wait_ready(SOON).await {
-        panic!("{error}");
-    }
-    let published = || async {
-        let metrics = bridge.metrics().await.expect("metrics");
-        metrics.value("pgherald_messages_published_total", &[]).expect("a counter")
-    };
-    let before = published().await;
-    Notifier::new(&postgres.url()).messages(20).run().await.unwrap();
-    let all = || async { published().await >= before + 20.0 };
-    if let Err(error) = eventually("the messages are confirmed", SOON, all).await {
-        panic!("{error}\n{}", bridge.explain().await);
     }
 }

@@ -38,6 +38,14 @@ impl Config {
         Self { text }
     }
 
+    /// A configuration with one outbox pipeline `p`; `source` are lines of its table.
+    pub(crate) fn outbox(postgres_url: &str, source: &str) -> Self {
+        let text = format!(
+            "[postgres]\nurl = \"{postgres_url}\"\n\n[pipelines.p.source.outbox]\n{source}\n"
+        );
+        Self { text }
+    }
+
     /// Adds lines as they are.
     pub(crate) fn with(mut self, lines: &str) -> Self {
         self.text.push('\n');

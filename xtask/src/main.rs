@@ -1,8 +1,11 @@
 //! `cargo xtask`: the tests, the demo and the servers they need.
 
+mod bench;
 mod cargo;
 mod check;
 mod count;
+mod fuzz;
+mod long;
 mod need;
 mod play;
 mod steps;
@@ -17,10 +20,18 @@ cargo xtask TASK
   test [--skip STEP]...        everything that must hold before a commit, in this order:
                                fmt, clippy, rustdoc, direction, servers, unit, core, e2e
   prove [FILTER]               the end-to-end tests with their full lengths (faults of 20 s and 60 s)
+  chaos outbox [--seconds N]   faults of every kind at seeded moments while an outbox is written:
+       [--seed S]              200 kills of the bridge and 10 of each other kind, or for N seconds
+  soak [--seconds N]           every sink at once at 2,000 messages a second, a fault a minute, for an
+       [--fault-every N]       hour: flat memory, nothing missing outside reported gaps
+       [--seed S]
   demo [--without kafka]       PostgreSQL, NATS and Kafka on loopback, the bridge between them,
        [--seconds N]           a provoked disconnect, and what the consumers saw
   up [--without kafka]         the same servers and the bridge, until ctrl-C
+  bench [--messages N] [--rounds N] [--seconds N] [--out DIRECTORY]
+                               pgherald beside the raw clients in one run; see docs/benchmarks.md
   fetch [--without kafka]      only fetch the servers into the cache
+  fuzz [--seconds N] [TARGET]  every fuzz target (fuzz/README.md) for a minute, or N seconds each
   help                         this
 
 Examples:
@@ -39,8 +50,12 @@ fn main() -> ExitCode {
     let ended = match task {
         "test" => suite::test(rest),
         "prove" => suite::prove(rest),
+        "chaos" => long::chaos(rest),
+        "soak" => long::soak(rest),
         "demo" | "up" => play::play(task, rest),
+        "bench" => bench::bench(rest),
         "fetch" => play::fetch(rest),
+        "fuzz" => fuzz::fuzz(rest),
         "help" | "--help" | "-h" => help(),
         other => Err(format!("no task `{other}`\n\n{HELP}")),
     };

@@ -96,14 +96,15 @@ fn core() -> Command {
     command
 }
 
-fn e2e(binary: OsString, arguments: &[&str]) -> Command {
+/// The end-to-end tests with this program.
+pub(crate) fn e2e(binary: OsString, arguments: &[&str]) -> Command {
     let mut command = cargo(&["test", "--all-features", "--no-fail-fast", "-p", E2E, "--"]);
     command.arg(E2E_THREADS).args(arguments).env("PGHERALD_BIN", binary);
     command
 }
 
 /// `PGHERALD_BIN`, else the program as `build` makes it.
-fn binary(profile: &str, build: Command) -> Result<OsString, String> {
+pub(crate) fn binary(profile: &str, build: Command) -> Result<OsString, String> {
     if let Some(binary) = std::env::var_os("PGHERALD_BIN").filter(|it| !it.is_empty()) {
         return Ok(binary);
     }

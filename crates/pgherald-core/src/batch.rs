@@ -15,8 +15,9 @@ pub struct Checkpoint(pub Bytes);
 pub struct Batch {
     /// In source order. May be empty: the batch still moves the checkpoint.
     pub messages: Vec<Message>,
-    /// Where the source stands after these messages.
-    pub end: Checkpoint,
+    /// Where the source stands after these messages: every batch that a source reads has it.
+    /// `None`: dead letters that are sent again, which move no position.
+    pub end: Option<Checkpoint>,
 }
 
 impl Batch {

@@ -92,8 +92,10 @@ impl Wrapper {
         message: &Message,
         each: &mut dyn FnMut(&str, &str),
     ) -> Result<(), BoxError> {
-        if let Body::Unreadable(why) = &message.body {
-            return Err(WrapError::Unreadable(why.clone()).into());
+        match &message.body {
+            Body::Unreadable(why) => return Err(WrapError::Unreadable(why.clone()).into()),
+            Body::Oversize(bytes) => return Err(WrapError::Oversize(*bytes).into()),
+            Body::Payload(_) | Body::Tombstone | Body::Gap(_) => {}
         }
         let is_gap = message.gap().is_some();
         if is_gap || self.envelope == Envelope::Binary {
@@ -127,6 +129,7 @@ impl Wrapper {
     pub fn body(&self, message: &Message) -> Result<Option<Bytes>, BoxError> {
         match &message.body {
             Body::Unreadable(why) => Err(WrapError::Unreadable(why.clone()).into()),
+            Body::Oversize(bytes) => Err(WrapError::Oversize(*bytes).into()),
             _ if self.envelope == Envelope::Structured => {
                 Ok(Some(structured::document(&self.event_source, message)))
             }

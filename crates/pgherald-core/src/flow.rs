@@ -2,11 +2,14 @@
 //!
 //! Two loops share a window and run in one task: [`source_side`] attaches, reads and fills the
 //! window; [`sink_side`] opens, publishes, settles and empties it. Each waits for the other only
-//! through the window and through [`link::Link`].
+//! through the window and through [`link::Link`]. Dead letters that are sent again enter the window
+//! through [`replay`].
 
 mod health;
+mod keeper;
 mod link;
 mod rejection;
+mod replay;
 mod sink_side;
 mod source_side;
 
@@ -19,8 +22,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{link::Link, sink_side::SinkSide, source_side::SourceSide};
-use crate::{Backoff, FlowContext, FlowStatus, Sink, Source};
+use self::{
+    keeper::Keeper, link::Link, replay::Replays, sink_side::SinkSide, source_side::SourceSide,
+};
+use crate::{Backoff, DeadLetters, FlowContext, FlowStatus, Sink, Source};
 
 /// How often the state is looked at for what only time changes.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -30,6 +35,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 pub enum OnRejected {
     /// Send nothing behind it; try again every 30 s.
     Halt,
+    /// Keep it as a dead letter before anything behind it is sent.
+    DeadLetter,
     /// Count it, log it, and send a gap of reason `rejected` in its place.
     Skip,
 }
@@ -53,6 +60,7 @@ pub struct Flow {
     settings: FlowSettings,
     source: Arc<dyn Source>,
     sink: Arc<dyn Sink>,
+    dead_letters: Option<Arc<dyn DeadLetters>>,
     status: watch::Sender<FlowStatus>,
 }
 
@@ -71,7 +79,16 @@ impl Flow {
     /// Puts a flow together; nothing happens before [`Flow::run`].
     #[must_use]
     pub fn new(settings: FlowSettings, source: Arc<dyn Source>, sink: Arc<dyn Sink>) -> Self {
-        Self { settings, source, sink, status: watch::Sender::new(FlowStatus::new()) }
+        let status = watch::Sender::new(FlowStatus::new());
+        Self { settings, source, sink, dead_letters: None, status }
+    }
+
+    /// Gives the flow a place for dead letters. [`OnRejected::DeadLetter`] needs it; whatever the
+    /// policy, the flow sends again what is asked for there.
+    #[must_use]
+    pub fn with_dead_letters(mut self, dead_letters: Arc<dyn DeadLetters>) -> Self {
+        self.dead_letters = Some(dead_letters);
+        self
     }
 
     /// The flow's state, from now on.
@@ -89,25 +106,33 @@ impl Flow {
     pub async fn run(self, stop: CancellationToken, drain: Duration) -> FlowEnd {
         let link = Link::new(&self.settings, self.sink.ordering(), stop.clone(), self.status);
         let source = SourceSide::new(&link, &*self.source, &self.settings);
-        let sink = SinkSide::new(&link, &*self.sink, &self.settings, self.source.has_positions());
+        let letters = self.dead_letters.as_deref();
+        let keeper = letters.map(|letters| Keeper::new(letters, &self.settings));
+        let positions = self.source.has_positions();
+        let sink = SinkSide::new(&link, &*self.sink, &self.settings, positions, keeper);
+        let replays = Replays::new(&link, letters);
+        let carry = async {
+            join(source.run(), sink.run()).await;
+            replays.finish().await;
+        };
         let drained = tokio::select! {
             biased;
-            _ = join(source.run(), sink.run()) => true,
-            () = look(&link) => unreachable!("looking never ends"),
+            () = carry => true,
+            () = replays.run() => unreachable!("a flow asks for as long as it runs"),
+            () = look(&link, &*self.source) => unreachable!("looking never ends"),
             () = deadline(&stop, drain) => false,
         };
-        let positions = self.source.has_positions();
         let dropped = if positions { 0 } else { link.undelivered() + self.source.unread() };
         link.ended(dropped, positions);
         FlowEnd { dropped, drained: drained || (!positions && dropped == 0) }
     }
 }
 
-async fn look(link: &Link) {
+async fn look(link: &Link, source: &dyn Source) {
     let mut every = interval(LOOK_EVERY);
     loop {
         every.tick().await;
-        link.look();
+        link.look(source.waits_for());
     }
 }
 

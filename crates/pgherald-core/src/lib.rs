@@ -7,10 +7,12 @@
 mod backoff;
 mod batch;
 mod context;
+mod dead_letters;
 mod envelope;
 mod finding;
 mod flow;
 mod gap;
+mod host;
 mod id;
 mod list;
 mod media_type;
@@ -30,10 +32,12 @@ pub use self::{
     backoff::Backoff,
     batch::{Batch, BatchLimits, Budget, Checkpoint, Room},
     context::FlowContext,
+    dead_letters::{DeadLetter, DeadLetters, DeadLettersError},
     envelope::{Binding, Envelope, WrapError, Wrapper},
     finding::{Finding, Level, Problem, Problems},
     flow::{Flow, FlowEnd, FlowSettings, OnRejected},
     gap::{GAP_TYPE, Gap, GapReason, RejectedMessage},
+    host::is_loopback,
     id::{ID_BYTES_MAX, MessageId},
     list::StringList,
     message::{Body, ContentType, Headers, Message},
@@ -42,7 +46,7 @@ pub use self::{
     settled::Settled,
     sink::{
         Confirmation, Event, Only, Open, Opened, Ordering, Outcome, Published, Sink, SinkError,
-        Writer,
+        Standing, Writer,
     },
     source::{Attached, Session, Source, SourceError},
     state::{FlowState, FlowStatus, GAPS_REMEMBERED},

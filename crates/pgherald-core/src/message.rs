@@ -27,12 +27,17 @@ pub struct Message {
 }
 
 impl Message {
-    /// What this message costs of a budget, in bytes: payload, key and headers.
+    /// What this message costs of a budget, in bytes: payload, key and headers, as far as they are
+    /// in memory.
     #[must_use]
     pub fn size(&self) -> usize {
         let headers: usize =
             self.headers.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.payload_size() + self.key.as_ref().map_or(0, Bytes::len) + headers
+        let payload = match &self.body {
+            Body::Oversize(_) => 0,
+            _ => self.payload_size(),
+        };
+        payload + self.key.as_ref().map_or(0, Bytes::len) + headers
     }
 
     /// The bytes of the payload alone; what `message_bytes_max` limits.
@@ -40,6 +45,7 @@ impl Message {
     pub fn payload_size(&self) -> usize {
         match &self.body {
             Body::Payload(payload) => payload.len(),
+            Body::Oversize(bytes) => *bytes,
             Body::Tombstone | Body::Gap(_) | Body::Unreadable(_) => 0,
         }
     }
@@ -49,7 +55,7 @@ impl Message {
     pub fn gap(&self) -> Option<&Gap> {
         match &self.body {
             Body::Gap(gap) => Some(gap),
-            Body::Payload(_) | Body::Tombstone | Body::Unreadable(_) => None,
+            Body::Payload(_) | Body::Tombstone | Body::Oversize(_) | Body::Unreadable(_) => None,
         }
     }
 }
@@ -64,6 +70,9 @@ pub enum Body {
     Tombstone,
     /// A window in which messages may have been missed.
     Gap(Gap),
+    /// A payload of so many bytes, above `message_bytes_max`: the source did not fetch it. Core
+    /// treats it as rejected.
+    Oversize(usize),
     /// A message that the source could not read, and why. Core treats it as rejected.
     Unreadable(Box<str>),
 }

@@ -50,6 +50,7 @@ pub(crate) struct FlowMetrics {
     pub(crate) received: Counter,
     pub(crate) published: Counter,
     pub(crate) rejected: Counter,
+    pub(crate) dead_lettered: Counter,
     pub(crate) retries: Counter,
     pub(crate) dropped: Counter,
     pub(crate) publish_seconds: Histogram,
@@ -63,7 +64,6 @@ pub(crate) struct FlowMetrics {
 impl FlowMetrics {
     pub(crate) fn new(context: &FlowContext) -> Self {
         let labels = labels(context);
-        counter!(DEAD_LETTERED, labels.iter()).absolute(0);
         // Counted by the sinks whose brokers tell; the family exists whatever the sinks are.
         counter!(BROKER_DUPLICATES, labels.iter()).increment(0);
         let with = |key: &'static str, value: &'static str| {
@@ -75,6 +75,7 @@ impl FlowMetrics {
             received: counter!(RECEIVED, labels.iter()),
             published: counter!(PUBLISHED, labels.iter()),
             rejected: counter!(REJECTED, labels.iter()),
+            dead_lettered: counter!(DEAD_LETTERED, labels.iter()),
             retries: counter!(RETRIES, labels.iter()),
             dropped: counter!(DROPPED, labels.iter()),
             publish_seconds: histogram!(PUBLISH_SECONDS, labels.iter()),
@@ -159,6 +160,11 @@ impl<'a> Latencies<'a> {
                 self.run = Some((message.since, 1));
             }
         }
+    }
+
+    /// One that was sent again: the time since it was announced says nothing.
+    pub(crate) fn replayed(&mut self) {
+        self.published += 1;
     }
 
     /// Records what is left; returns how many messages were published.

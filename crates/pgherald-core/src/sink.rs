@@ -1,6 +1,9 @@
 //! Where messages go.
 
+use std::{sync::Arc, time::Duration};
+
 use futures_util::future::BoxFuture;
+use tokio::sync::watch;
 
 use crate::{Batch, BoxError, Checkpoint};
 
@@ -12,6 +15,12 @@ pub trait Sink: Send + Sync {
     /// fault.
     fn ordering(&self) -> Ordering {
         Ordering::Flow
+    }
+
+    /// How long the outcome of a publish may take. Behind a rejected message core waits that long
+    /// for the outcomes that are open before it gives the writer up.
+    fn outcomes_within(&self) -> Duration {
+        Duration::from_secs(5)
     }
 
     /// Connects, checks every configured destination, and fences older writers of the same flow.
@@ -71,7 +80,16 @@ pub trait Writer: Send {
     /// # Cancellation
     /// Safe: an event that was not returned comes back at the next call.
     fn event(&mut self) -> BoxFuture<'_, Event>;
+
+    /// How the connection stands while a publish waits, where the writer can tell: events are not
+    /// asked for then. The channel begins with what the last event said.
+    fn standing(&self) -> Option<watch::Receiver<Standing>> {
+        None
+    }
 }
+
+/// How a connection stands: `None`: well; otherwise why there is none.
+pub type Standing = Option<Arc<str>>;
 
 /// News of a writer's connection.
 #[derive(Debug)]
@@ -136,6 +154,16 @@ pub enum SinkError {
     /// It may work the next time.
     #[error("the sink failed")]
     Transient(#[source] BoxError),
+    /// It may work later, and the destination itself says when: core waits its own backoff or that
+    /// long, whichever is longer, but not more than 5 minutes.
+    #[error("the sink is asked to wait")]
+    Later {
+        /// What the destination said.
+        #[source]
+        why: BoxError,
+        /// How long it wants to be left alone.
+        wait: Duration,
+    },
     /// The configured destination takes nothing now; the text names the remedy.
     #[error("the sink is blocked")]
     Blocked(#[source] BoxError),

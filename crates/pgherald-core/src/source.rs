@@ -1,5 +1,7 @@
 //! Where messages come from.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 
 use crate::{Batch, BoxError, Checkpoint, Room, Settled};
@@ -31,6 +33,12 @@ pub trait Source: Send + Sync {
     fn unread(&self) -> usize {
         0
     }
+
+    /// What keeps a running source from handing over what is there, in words for an operator: a
+    /// writer that holds everything behind it back. It shows as the reason of a running flow.
+    fn waits_for(&self) -> Option<Arc<str>> {
+        None
+    }
 }
 
 /// Holds the flow's lock; the sink opens (and fences older writers) before reading begins.
@@ -43,6 +51,15 @@ pub trait Attached: Send {
         self: Box<Self>,
         resume: Option<Checkpoint>,
     ) -> BoxFuture<'static, Result<Box<dyn Session>, SourceError>>;
+
+    /// Keeps the attachment while the sink is being opened: sends heartbeats, and resolves when it
+    /// is over. A source without positions has nothing to do here.
+    ///
+    /// # Cancellation
+    /// Core drops it when the sink is open; the attachment goes on.
+    fn tend(&mut self) -> BoxFuture<'_, SourceError> {
+        Box::pin(std::future::pending())
+    }
 }
 
 /// One server session: lock, read, ack. When it ends, its checkpoints are void.
@@ -50,7 +67,7 @@ pub trait Session: Send {
     /// Waits for messages and returns those that fit into `room`, in source order. While it waits
     /// it writes the newest checkpoint of `settled` between its own statements.
     ///
-    /// A batch without messages moves the checkpoint. One that does not even do that says that the
+    /// The batch has its end. One without messages moves the checkpoint. One that does not even do that says that the
     /// next message does not fit (see [`Room::admits`]): core reads again when there is more room.
     ///
     /// Once the process is stopping (the source was given the process's stop token when it was

@@ -11,7 +11,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use self::entry::{Entry, Fate};
-use crate::{Batch, BatchLimits, Budget, Checkpoint, Message, Only, Open, Ordering, Room};
+use crate::{
+    Batch, BatchLimits, Budget, Checkpoint, Message, MessageId, Only, Open, Ordering, Room,
+};
 
 /// Names an entry for as long as the window lives; never reused.
 pub(crate) type Sequence = u64;
@@ -30,6 +32,8 @@ pub(crate) struct Window {
     next: Sequence,
     messages: usize,
     bytes: usize,
+    /// Messages and bytes that the source must leave for dead letters that are sent again.
+    reserved: Option<(usize, usize)>,
     replay: Replay,
 }
 
@@ -50,6 +54,15 @@ pub(crate) struct Turn {
     pub(crate) only: Only,
     /// How many of these messages were sent before.
     pub(crate) again: usize,
+}
+
+/// What left the window.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Released {
+    /// The newest checkpoint among it.
+    pub(crate) newest: Option<Checkpoint>,
+    /// Dead letters that were sent again, if any were.
+    pub(crate) replayed: Option<Vec<MessageId>>,
 }
 
 /// What an outcome changed.
@@ -74,6 +87,7 @@ impl Window {
             next: 0,
             messages: 0,
             bytes: 0,
+            reserved: None,
             replay: Replay::default(),
         }
     }
@@ -102,9 +116,10 @@ impl Window {
 
     /// What the next read may bring; `None` while the budget is spent.
     pub(crate) fn room(&self) -> Option<Room> {
-        let messages = self.budget.messages.saturating_sub(self.messages);
-        let bytes = self.budget.bytes.saturating_sub(self.bytes);
-        if self.messages == 0 {
+        let (reserved_messages, reserved_bytes) = self.reserved.unwrap_or_default();
+        let messages = self.budget.messages.saturating_sub(self.messages + reserved_messages);
+        let bytes = self.budget.bytes.saturating_sub(self.bytes + reserved_bytes);
+        if self.messages == 0 && self.reserved.is_none() {
             let messages = self.limits.messages.min(self.budget.messages).max(1);
             let bytes = self.limits.bytes.min(self.budget.bytes);
             return Some(Room { messages, bytes, first_bytes: usize::MAX });
@@ -114,6 +129,23 @@ impl Window {
             bytes: bytes.min(self.limits.bytes),
             first_bytes: bytes,
         })
+    }
+
+    /// Whether a batch of dead letters may come in now.
+    pub(crate) fn fits(&self, batch: &Batch) -> bool {
+        self.messages == 0
+            || (self.messages + batch.messages.len() <= self.budget.messages
+                && self.bytes.saturating_add(batch.size()) <= self.budget.bytes)
+    }
+
+    /// Leaves room for a batch of dead letters that does not fit yet; `None`: no longer.
+    pub(crate) fn reserve(&mut self, batch: Option<&Batch>) {
+        self.reserved = batch.map(|batch| (batch.messages.len(), batch.size()));
+    }
+
+    /// Whether an entry holds dead letters that are sent again.
+    pub(crate) fn is_replay(&self, sequence: Sequence) -> bool {
+        self.entry(sequence).is_some_and(Entry::is_replay)
     }
 
     /// Takes a batch in behind everything else, joining the one before where neither was
@@ -211,23 +243,31 @@ impl Window {
     /// Settles everything through the batch that ends at `checkpoint`, because the destination
     /// says that it has it. Unknown checkpoints change nothing.
     pub(crate) fn settle_through(&mut self, checkpoint: &Checkpoint) {
-        if let Some(last) = self.entries.iter().position(|entry| entry.batch.end == *checkpoint) {
+        if let Some(last) =
+            self.entries.iter().position(|entry| entry.batch.end.as_ref() == Some(checkpoint))
+        {
             self.entries.iter_mut().take(last + 1).for_each(Entry::settle);
         }
     }
 
-    /// Lets go of the settled entries at the front; returns the newest checkpoint among them.
-    pub(crate) fn release(&mut self) -> Option<Checkpoint> {
-        let mut newest = None;
+    /// Lets go of the settled entries at the front.
+    pub(crate) fn release(&mut self) -> Released {
+        let mut released = Released::default();
         while self.entries.front().is_some_and(Entry::is_settled) {
             let entry = self.entries.pop_front().expect("there is a front");
             self.messages -= entry.len();
             self.bytes -= entry.bytes;
             self.first += 1;
-            newest = Some(entry.batch.end.clone());
+            match &entry.batch.end {
+                Some(end) => released.newest = Some(end.clone()),
+                None => {
+                    let ids = entry.batch.messages.iter().map(|message| message.id);
+                    released.replayed.get_or_insert_default().extend(ids);
+                }
+            }
         }
         self.next = self.next.max(self.first);
-        newest
+        released
     }
 
     /// Goes back to the first open message, after the writer has ended or a rejection was dealt

@@ -85,7 +85,7 @@ impl Session for Running {
             self.next += messages.len() as u64;
             Ok(Batch {
                 messages,
-                end: Checkpoint(Bytes::copy_from_slice(&self.next.to_be_bytes())),
+                end: Some(Checkpoint(Bytes::copy_from_slice(&self.next.to_be_bytes()))),
             })
         }
         .boxed()

@@ -14,6 +14,8 @@ use crate::session::LiveSession;
 const USAGE_RATIO_MAX: f64 = 0.25;
 /// PostgreSQL's default is 1048576 pages of 8 KiB.
 const QUEUE_PAGES_MIN: i64 = 4_096;
+/// The first version with `idle_session_timeout`.
+const IDLE_TIMEOUT_SINCE: i32 = 140_000;
 
 /// Connects as the hub would, takes no lock, and reports what it finds under `key` (`postgres`):
 /// connection, encryption, version, encoding, recovery, a pooler in between, the state of the
@@ -31,7 +33,7 @@ pub async fn check(settings: &PostgresSettings, key: &str) -> Vec<Finding> {
 
 fn refused(subject: &str, fault: PostgresError) -> Finding {
     let fix = match fault.fix.as_str() {
-        "" => "start the server, or mend the host and port".to_owned(),
+        "" => "see that the server runs, and that postgres.url names its host and port".to_owned(),
         fix => fix.to_owned(),
     };
     Finding::error(subject, fault.text, fix)
@@ -66,12 +68,28 @@ async fn inspect(
         .first()
         .map_or((0.0, QUEUE_PAGES_MIN), |row| (row.get::<f64, _>(0), row.get::<i64, _>(1)));
     let mut found = queue(subject, usage, pages);
+    found.extend(lasting_locks(subject, &facts));
     let limit = Duration::from_secs(5);
     let (session, _) = LiveSession::establish(settings, limit, None).await?;
     session.wire.close().await;
     let text = format!("PostgreSQL {} at {settings}, UTF8, LISTEN heard", facts.version_text);
     found.insert(0, Finding::ok(subject, text));
     Ok(found)
+}
+
+/// A server that cannot end the session of a carrier that stands still.
+fn lasting_locks(subject: &str, facts: &ServerFacts) -> Option<Finding> {
+    (facts.version < IDLE_TIMEOUT_SINCE).then(|| {
+        Finding::warning(
+            subject,
+            format!(
+                "PostgreSQL {} has no idle_session_timeout: a carrier that stands still keeps its \
+                 locks, and no standby takes over",
+                facts.version_text
+            ),
+            "use PostgreSQL 14 or newer",
+        )
+    })
 }
 
 fn queue(subject: &str, usage: f64, pages: i64) -> Vec<Finding> {
@@ -97,6 +115,32 @@ fn queue(subject: &str, usage: f64, pages: i64) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn settings(url: &str) -> PostgresSettings {
+        PostgresSettings::parse(url).unwrap()
+    }
+
+    #[test]
+    fn plaintext_and_strangers_are_warnings_off_loopback() {
+        let said = |url: &str| encryption(&settings(url), "postgres.url").map(|it| it.text);
+        assert_eq!(said("postgres://a@127.0.0.1/a"), None);
+        assert_eq!(said("postgres://a@db/a?sslmode=verify-full"), None);
+        assert!(said("postgres://a@db/a?sslmode=prefer").unwrap().contains("plaintext"));
+        assert!(said("postgres://a@db/a?sslmode=require").unwrap().contains("not verified"));
+    }
+
+    #[test]
+    fn a_server_that_keeps_locks_is_a_warning() {
+        let facts = |version| ServerFacts {
+            version,
+            version_text: "13.20".into(),
+            encoding: "UTF8".into(),
+            in_recovery: false,
+            backend: pgherald_postgres::Backend { pid: 1, start: String::new() },
+        };
+        assert!(lasting_locks("postgres.url", &facts(130_020)).unwrap().text.contains("13.20"));
+        assert_eq!(lasting_locks("postgres.url", &facts(140_000)), None);
+    }
 
     #[test]
     fn a_queue_in_trouble_is_a_warning() {

@@ -24,12 +24,3 @@ pub(crate) fn source_error(fault: PostgresError) -> SourceError {
         Class::Blocked => SourceError::Blocked(Box::new(fault)),
     }
 }
-
-/// What an operator reads when the session does not hear its own announcements.
-pub(crate) fn pooler() -> PostgresError {
-    PostgresError::blocked(
-        "the session behind postgres.url does not receive its own notifications: a pooler in \
-         transaction mode?",
-        "connect to the server directly",
-    )
-}

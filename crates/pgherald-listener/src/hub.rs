@@ -5,7 +5,7 @@ mod carry;
 use std::{sync::Arc, time::Duration};
 
 use pgherald_core::{Backoff, FlowContext};
-use pgherald_postgres::{Backend, PostgresError, PostgresSettings};
+use pgherald_postgres::{Backend, Class, PostgresError, PostgresSettings};
 use rand::{SeedableRng, rngs::SmallRng};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -181,11 +181,20 @@ impl Running {
         self.router.close_all();
         if self.last_fault.as_ref() == Some(&loss.fault) {
             debug!(database = %self.settings, reason = %loss.fault, "still not listening");
+        } else if self.is_told_by_flows(&loss.fault) {
+            debug!(database = %self.settings, reason = %loss.fault, "not listening");
         } else {
             warn!(database = %self.settings, reason = %loss.fault, "not listening");
         }
         self.tell_all(&Carrier::Down(loss.fault.clone()));
         self.last_fault = Some(loss.fault);
+    }
+
+    /// Whether a flow becomes blocked by this fault, and so says it. One that still has messages
+    /// does not look at the database.
+    fn is_told_by_flows(&self, fault: &PostgresError) -> bool {
+        let looks = |slot: &Arc<Slot>| slot.unread_messages() == 0;
+        fault.class == Class::Blocked && self.slots.iter().any(looks)
     }
 
     fn tell_all(&self, carrier: &Carrier) {

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use bytes::Bytes;
-use serde_json::{Value, value::RawValue};
+use serde_json::value::RawValue;
 
 /// Where the key of a message comes from. Payloads are untrusted: a payload that does not have
 /// what the rule asks for has no key.
@@ -14,7 +14,7 @@ pub enum KeyRule {
     /// The channel's name.
     Channel,
     /// The value at this JSON pointer (RFC 6901) into the payload: a text as it is, anything else
-    /// as compact JSON; null or nothing there means no key.
+    /// as it was written, without blanks; null or nothing there means no key.
     Json(Box<str>),
 }
 
@@ -55,12 +55,26 @@ fn from_json(pointer: &str, payload: &str) -> Option<Bytes> {
     match value.get().as_bytes().first()? {
         b'n' => None,
         b'"' => serde_json::from_str::<String>(value.get()).ok().map(Bytes::from),
-        b'{' | b'[' => {
-            let compact: Value = serde_json::from_str(value.get()).ok()?;
-            Some(compact.to_string().into())
-        }
+        b'{' | b'[' => Some(compact(value.get()).into()),
         _ => Some(Bytes::copy_from_slice(value.get().as_bytes())),
     }
+}
+
+/// The same JSON without blanks. What is read and written again would lose digits of numbers, and
+/// then different keys would be one.
+fn compact(json: &str) -> String {
+    let (mut in_text, mut escaped) = (false, false);
+    let stays = |c: &char| {
+        let stays = in_text || !c.is_ascii_whitespace();
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => in_text = !in_text,
+            _ => {}
+        }
+        stays
+    };
+    json.chars().filter(stays).collect()
 }
 
 /// Raw values, so that a number keeps its text and what is not asked for is not built.
@@ -111,6 +125,20 @@ mod tests {
         }
         assert_eq!(key("/a", "not json"), None);
         assert_eq!(key("", "\"whole\"").as_deref(), Some("whole"));
+    }
+
+    /// Found by fuzzing: read and written again, the first became 3.0000000000000003e303, the
+    /// second lost its last digits, and the third, which no float holds, had no key at all.
+    #[test]
+    fn numbers_inside_a_key_keep_their_digits() {
+        for (payload, whole) in [
+            (r#"{ "n": 3e303 }"#, r#"{"n":3e303}"#),
+            ("[123456789012345678901234567890]", "[123456789012345678901234567890]"),
+            ("[1e999,\n 1.50]", "[1e999,1.50]"),
+            (r#"{"a \" b" : "c \\", "d":[ ]}"#, r#"{"a \" b":"c \\","d":[]}"#),
+        ] {
+            assert_eq!(key("", payload).as_deref(), Some(whole));
+        }
     }
 
     #[test]

@@ -16,7 +16,6 @@ use crate::{
     ListenError,
     beat::{Beat, HEARTBEAT_CHANNEL},
     config::refusal,
-    error::pooler,
     session::{LiveSession, Loss, Pulse},
 };
 
@@ -70,8 +69,7 @@ pub struct Notification {
 ///
 /// ```no_run
 /// use std::time::Duration;
-/// use pgherald_listener::{Heard, Listener, ListenerOptions};
-/// use pgherald_postgres::PostgresSettings;
+/// use pgherald_listener::{Heard, Listener, ListenerOptions, PostgresSettings};
 ///
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let settings = PostgresSettings::parse("postgres://app@localhost/app").map_err(|e| e.join("; "))?;
@@ -188,8 +186,8 @@ impl Listener {
     }
 
     /// Runs statements on the session and returns the rows, whose values are text. What is
-    /// announced meanwhile is heard by the next batch. Open no transaction: it holds back vacuum,
-    /// and nothing is heard before it ends.
+    /// announced meanwhile waits in memory and is heard by the next batch: keep statements short.
+    /// Open no transaction: it holds back vacuum, and nothing is heard before it ends.
     ///
     /// # Errors
     /// The server refused the statement; or the session was lost, and then the statement may or
@@ -390,7 +388,7 @@ async fn open(
             }
         }
     };
-    tokio::time::timeout(limit, echoed).await.unwrap_or_else(|_| Err(pooler()))?;
+    tokio::time::timeout(limit, echoed).await.unwrap_or_else(|_| Err(PostgresError::pooler()))?;
     let now = session.read_clock().await.map_err(|loss| loss.fault)?;
     Ok(Opened { session, sent: pulse.sent, now })
 }

@@ -130,7 +130,7 @@ impl FlowQueue {
         self.unread_messages -= cost.messages;
         self.handed_out += messages.len() as u64;
         self.handed.push_back(Handed { through: self.handed_out, cost });
-        Some(Batch { messages, end: self.end() })
+        Some(Batch { messages, end: Some(self.end()) })
     }
 
     /// Where the flow stands: what the next batch, if it were empty, would end with.

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use pgherald_core::{GapReason, MessageId};
 use pgherald_postgres::{
-    Backend, LockKey, NOW_MICROS, PostgresError, PostgresSettings, ServerFacts, bounded, connect,
-    end_backend, from_micros, holder, literal, query, try_locks,
+    Backend, LockKey, NOW_MICROS, PostgresError, PostgresSettings, ServerFacts, Wire, bounded,
+    connect, end_backend, from_micros, holder, literal, query, try_locks,
 };
 use sqlx::{
     PgConnection, Row,
@@ -16,8 +16,6 @@ use tokio::time::{Instant, timeout};
 use crate::{
     beat::{Beat, HEARTBEAT_CHANNEL, payloads},
     clock::DatabaseClock,
-    error::pooler,
-    wire::Wire,
 };
 
 /// A LISTEN session is over: what happened, and what the gap is called.
@@ -131,7 +129,7 @@ impl LiveSession {
                 }
             }
         };
-        timeout(self.limit, hearing).await.unwrap_or_else(|_| Err(pooler()))?;
+        timeout(self.limit, hearing).await.unwrap_or_else(|_| Err(PostgresError::pooler()))?;
         Ok(beats)
     }
 

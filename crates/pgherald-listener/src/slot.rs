@@ -210,7 +210,7 @@ impl Slot {
 
     /// A batch without messages.
     pub(crate) fn empty_batch(&self) -> Batch {
-        Batch { messages: Vec::new(), end: self.state().queue.end() }
+        Batch { messages: Vec::new(), end: Some(self.state().queue.end()) }
     }
 
     pub(crate) fn unread_messages(&self) -> usize {

@@ -1,8 +1,8 @@
 //! `[postgres]`: which database.
 
-use std::{fmt, net::IpAddr, str::FromStr};
+use std::{fmt, str::FromStr};
 
-use pgherald_core::{Problems, Secret};
+use pgherald_core::{Problems, Secret, is_loopback};
 use serde::{Deserialize, Serialize};
 use sqlx::{
     ConnectOptions,
@@ -93,10 +93,7 @@ impl PostgresSettings {
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         let host = self.options.get_host();
-        self.options.get_socket().is_some()
-            || host.starts_with('/')
-            || host == "localhost"
-            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        self.options.get_socket().is_some() || host.starts_with('/') || is_loopback(host)
     }
 
     /// Whether the server's identity is verified: `sslmode=verify-full`.

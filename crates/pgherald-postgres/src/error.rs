@@ -38,9 +38,22 @@ impl PostgresError {
         Self { class: Class::Blocked, text: text.into(), fix: fix.into() }
     }
 
+    /// The session does not hear its own announcements, or another one hears them.
+    #[must_use]
+    pub fn pooler() -> Self {
+        Self::blocked(
+            "the session behind postgres.url does not receive its own notifications: a pooler in \
+             transaction mode?",
+            "connect to the server directly: let postgres.url name it, not the pooler",
+        )
+    }
+
     /// Classifies what sqlx reported while we were `doing` something ("connect to db:5432").
     #[must_use]
     pub fn of(doing: &str, error: &sqlx::Error) -> Self {
+        if is_astray(error) {
+            return Self::pooler();
+        }
         let (class, fix) = classify(error);
         Self { class, text: format!("cannot {doing}: {}", describe(error)), fix: fix.into() }
     }
@@ -58,6 +71,12 @@ fn describe(error: &sqlx::Error) -> String {
             other => other.to_string(),
         },
     }
+}
+
+/// Whether a notification came to a session that does not listen: a pooler lends it the server's
+/// session of one that did.
+fn is_astray(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Protocol(text) if text.contains("NotificationResponse"))
 }
 
 /// Whether the TLS library speaks: what it refuses in the middle of a handshake comes as bad data of
@@ -105,6 +124,11 @@ fn classify_state(state: &str) -> (Class, &'static str) {
         "08P01" => (Class::Blocked, POOLER),
         "26000" | "42P05" => (Class::Blocked, POOLER),
         "25006" => (Class::Blocked, "let postgres.url name the primary"),
+        "53300" => (
+            Class::Transient,
+            "raise max_connections, or CONNECTION LIMIT of the role or the database: two sessions \
+             are needed",
+        ),
         "54000" => (
             Class::Transient,
             "if the notification queue is full, find the session that listens and does not read",
@@ -142,6 +166,8 @@ mod tests {
         let error = PostgresError::of("connect to db:5432", &refused);
         assert_eq!(error.class, Class::Transient);
         assert_eq!(error.to_string(), "cannot connect to db:5432: connection refused");
+        let astray = sqlx::Error::Protocol("unexpected message: NotificationResponse".into());
+        assert_eq!(PostgresError::of("announce", &astray), PostgresError::pooler());
         let tls = PostgresError::of("connect", &sqlx::Error::Tls("bad certificate".into()));
         assert_eq!(tls.class, Class::Blocked);
         let bad = std::io::Error::new(std::io::ErrorKind::InvalidData, "invalid peer certificate");

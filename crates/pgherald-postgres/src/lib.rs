@@ -1,7 +1,8 @@
-//! What every PostgreSQL source needs: configuration, connections, quoting, advisory locks.
+//! What every PostgreSQL source needs: configuration, connections, quoting, advisory locks, and the
+//! objects in schema `pgherald`.
 //!
 //! Statements go through the simple protocol everywhere ([`query`]), because poolers without
-//! prepared statements exist; nothing here opens a transaction.
+//! prepared statements exist; nothing here leaves a transaction open.
 
 mod config;
 mod connect;
@@ -9,12 +10,22 @@ mod error;
 mod lock;
 mod quote;
 mod server;
+mod wire;
+
+mod schema;
+mod setup;
+
+mod dead_letters;
 
 pub use self::{
     config::{PostgresConfig, PostgresSettings},
     connect::{CONNECT_TIMEOUT, bounded, connect, query},
+    dead_letters::{DeadLetterStore, Desk, Filter, FlowDeadLetters, Kept, Letter},
     error::{Class, PostgresError},
     lock::{Holder, LockKey, holder, try_locks},
-    quote::{identifier, literal},
+    quote::{dollar_quoted, identifier, literal},
+    schema::{SCHEMA_VERSION, SchemaState, schema_state},
     server::{Backend, NOW_MICROS, ServerFacts, end_backend, from_micros, to_micros},
+    setup::{Progress, SetupOptions, ShadowNotify, setup, setup_script},
+    wire::Wire,
 };

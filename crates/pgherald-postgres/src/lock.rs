@@ -18,7 +18,16 @@ impl LockKey {
     /// The first 8 bytes, big-endian, of SHA-256(`pgherald/<pipeline>/<sink>`).
     #[must_use]
     pub fn of_flow(pipeline: &str, sink: &str) -> Self {
-        let digest = Sha256::digest(format!("pgherald/{pipeline}/{sink}"));
+        Self::of(&format!("pgherald/{pipeline}/{sink}"))
+    }
+
+    /// What a setup holds while it works. No flow is called like that.
+    pub(crate) fn of_setup() -> Self {
+        Self::of("pgherald setup")
+    }
+
+    fn of(text: &str) -> Self {
+        let digest = Sha256::digest(text);
         let first: [u8; 8] = digest[..8].try_into().expect("a digest has 32 bytes");
         Self(i64::from_be_bytes(first))
     }

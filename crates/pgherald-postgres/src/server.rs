@@ -90,6 +90,18 @@ impl ServerFacts {
         }
         Ok(())
     }
+
+    /// Whether a session that reads an outbox may work here.
+    ///
+    /// # Errors
+    /// Blocked: the database is not UTF8, the server is a standby or too old.
+    pub fn require_outbox(&self) -> Result<(), PostgresError> {
+        if self.version < 140_000 {
+            let text = format!("PostgreSQL {} is too old for an outbox", self.version_text);
+            return Err(PostgresError::blocked(text, "use PostgreSQL 14 or newer"));
+        }
+        self.require_listen()
+    }
 }
 
 /// Ends one of our own former server processes, if it is still there, and waits up to a second

@@ -82,6 +82,10 @@ pub(crate) enum Fault {
         "no TLS session with the brokers: {0}; check tls.ca_file, and that the brokers' certificates name their hosts and have not expired"
     )]
     Untrusted(Arc<str>),
+    #[error(
+        "the brokers refuse the client's certificate: {0}; set tls.cert_file and tls.key_file to one that they trust"
+    )]
+    Stranger(Arc<str>),
     #[error("no broker answers: {0}")]
     Unreachable(Arc<str>),
     #[error("the broker takes nothing of this flow: {0}")]
@@ -103,6 +107,9 @@ pub(crate) enum Fault {
 impl Fault {
     /// The fault behind a failed connection, if only an operator can mend it.
     pub(crate) fn of_connection(code: Code, reason: &str) -> Option<Self> {
+        if let Some(alert) = refused_certificate(reason) {
+            return Some(Self::Stranger(alert.into()));
+        }
         match code {
             Code::Authentication => Some(Self::Refused(plain(reason).into())),
             Code::SSL => Some(Self::Untrusted(plain(reason).into())),
@@ -141,6 +148,7 @@ impl Fault {
             | Self::NotCreated(..)
             | Self::Refused(_)
             | Self::Untrusted(_)
+            | Self::Stranger(_)
             | Self::Cluster(_) => true,
             Self::Topic(_, code) => Class::of(*code) != Class::Transient,
             Self::Unreachable(_)
@@ -176,6 +184,17 @@ pub(crate) enum Refusal {
     TooLarge,
     #[error("the broker refuses it: {0}")]
     Broker(Code),
+}
+
+/// What the brokers' TLS says of the client's certificate, if that is the trouble: librdkafka takes
+/// it for a lost connection.
+fn refused_certificate(reason: &str) -> Option<&str> {
+    /// Bad, unsupported, revoked, expired, unknown, of an unknown authority, missing.
+    const ALERTS: [&str; 7] = ["42", "43", "44", "45", "46", "48", "116"];
+    let (before, number) = reason.split_once(": SSL alert number ")?;
+    let number = number.split(|c: char| !c.is_ascii_digit()).next()?;
+    let said = before.rsplit("::").next().unwrap_or(before);
+    ALERTS.contains(&number).then_some(said)
 }
 
 /// librdkafka's sentence without its advice, which names properties that are tables here, and without
@@ -269,6 +288,14 @@ mod tests {
         let text = Fault::of_connection(Code::Authentication, reason).unwrap().to_string();
         assert!(text.contains("invalid; check mechanism, username and password"), "{text}");
         assert!(Fault::of_connection(Code::AllBrokersDown, reason).is_none());
+        let reason = "ssl://a:1/bootstrap: Receive failed: error:0A000412:SSL routines::sslv3 alert \
+            bad certificate: SSL alert number 42: brokers=1";
+        let stranger = Fault::of_connection(Code::BrokerTransportFailure, reason).unwrap();
+        let text = stranger.to_string();
+        assert!(stranger.is_blocked() && text.contains("tls.cert_file"), "{text}");
+        assert!(text.contains("certificate: sslv3 alert bad certificate; set"), "{text}");
+        let other = reason.replace("number 42", "number 40");
+        assert!(Fault::of_connection(Code::BrokerTransportFailure, &other).is_none());
     }
 
     #[test]

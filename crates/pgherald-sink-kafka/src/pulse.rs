@@ -1,9 +1,10 @@
 //! Whether the cluster answers.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
-use pgherald_core::Event;
+use pgherald_core::{Event, Standing};
 use tokio::{
+    sync::watch,
     task::JoinHandle,
     time::{Instant, sleep_until},
 };
@@ -83,6 +84,29 @@ impl Pulse {
         }
     }
 
+    /// Awaits `work` and meanwhile tells how the connection stands. An end of the session is seen by
+    /// `work` itself.
+    pub(crate) async fn while_waiting<T>(
+        &mut self,
+        producer: &Producer,
+        topic: Option<&Arc<str>>,
+        standing: &watch::Sender<Standing>,
+        work: impl Future<Output = T>,
+    ) -> T {
+        let mut work = pin!(work);
+        loop {
+            let event = tokio::select! {
+                biased;
+                done = &mut work => return done,
+                event = self.event(producer, topic) => event,
+            };
+            if let Event::Ended(_) = event {
+                return work.await;
+            }
+            tell(standing, &event);
+        }
+    }
+
     fn pause(&self, trouble: bool) -> Duration {
         match (self.connected, trouble) {
             (true, true) => SOON,
@@ -146,6 +170,14 @@ impl Pulse {
         producer.link().set_disconnected(!connected);
         news
     }
+}
+
+/// Says how the connection stands after an event.
+pub(crate) fn tell(standing: &watch::Sender<Standing>, event: &Event) {
+    standing.send_replace(match event {
+        Event::Disconnected(why) => Some(why.to_string().into()),
+        Event::Connected | Event::Ended(_) => None,
+    });
 }
 
 impl Answer {

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use pgherald_core::{Batch, Event, FlowContext, Only, Published, SinkError, Writer};
+use pgherald_core::{Batch, Event, FlowContext, Only, Published, SinkError, Standing, Writer};
 use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::sync::watch;
 
 use crate::{
     delivery::Failure,
@@ -13,7 +14,7 @@ use crate::{
     memory::Memory,
     outcome::{Asked, Rest, Stop, confirmation, settle},
     producer::Producer,
-    pulse::Pulse,
+    pulse::{self, Pulse},
     settings::KafkaSettings,
 };
 
@@ -31,6 +32,7 @@ pub(crate) struct KafkaWriter {
     producer: Producer,
     dispatch: Dispatch,
     pulse: Pulse,
+    standing: watch::Sender<Standing>,
     isolation: Option<Isolation>,
 }
 
@@ -53,7 +55,8 @@ impl KafkaWriter {
         let dispatch = Dispatch::new(settings.clone(), context);
         let pulse = Pulse::new(dispatch.a_topic().is_some());
         let isolation = memory.isolates().then(Isolation::default);
-        Self { settings, memory, producer, dispatch, pulse, isolation }
+        let standing = watch::Sender::new(None);
+        Self { settings, memory, producer, dispatch, pulse, standing, isolation }
     }
 
     async fn publish_all(&mut self, batch: &Batch, only: &Only) -> Published {
@@ -62,7 +65,7 @@ impl KafkaWriter {
         let (mut sent, mut rest) = (0, None);
         for from in only.places(batch.messages.len()) {
             let item = item(batch, from, number);
-            if let Err(stop) = self.dispatch.send(&self.producer, item, &mut sent).await {
+            if let Err(stop) = self.send(item, &mut sent).await {
                 rest = Some(Rest { from, stop });
                 break;
             }
@@ -72,6 +75,13 @@ impl KafkaWriter {
         let stopped = rest.is_some();
         let confirmation = confirmation(link, reports, asked(batch, only), rest);
         Published { confirmation, stopped }
+    }
+
+    /// Puts a message into the queue; while that has no room, tells how the connection stands.
+    async fn send(&mut self, item: Item<'_>, sent: &mut u32) -> Result<(), Stop> {
+        let topic = self.dispatch.a_topic().cloned();
+        let sending = self.dispatch.send(&self.producer, item, sent);
+        self.pulse.while_waiting(&self.producer, topic.as_ref(), &self.standing, sending).await
     }
 
     /// Publishes one message at a time and awaits each, so that a refusal is its own.
@@ -93,9 +103,11 @@ impl KafkaWriter {
         let link = self.producer.link().clone();
         let (number, reports) = link.begin();
         let mut sent = 0;
-        let taken = self.dispatch.send(&self.producer, item(batch, from, number), &mut sent).await;
+        let taken = self.send(item(batch, from, number), &mut sent).await;
         link.seal(number, sent);
-        let failures = reports.await.map_err(|_| Stop::Fault(Fault::Dropped))?;
+        let (topic, standing) = (self.dispatch.a_topic(), &self.standing);
+        let reports = self.pulse.while_waiting(&self.producer, topic, standing, reports).await;
+        let failures = reports.map_err(|_| Stop::Fault(Fault::Dropped))?;
         taken?;
         let isolation = self.isolation.get_or_insert_default();
         let Some(Failure { code, .. }) = failures.first() else {
@@ -165,7 +177,16 @@ impl Writer for KafkaWriter {
     }
 
     fn event(&mut self) -> BoxFuture<'_, Event> {
-        self.pulse.event(&self.producer, self.dispatch.a_topic()).boxed()
+        async {
+            let event = self.pulse.event(&self.producer, self.dispatch.a_topic()).await;
+            pulse::tell(&self.standing, &event);
+            event
+        }
+        .boxed()
+    }
+
+    fn standing(&self) -> Option<watch::Receiver<Standing>> {
+        Some(self.standing.subscribe())
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject, header};
 use bytes::Bytes;
-use pgherald_core::{Binding, Body, BoxError, FlowContext, Message, Wrapper};
+use pgherald_core::{Binding, Body, BoxError, FlowContext, Message, WrapError, Wrapper};
 
 use crate::{NatsSettings, jobs::Piece, subject::Subjects};
 
@@ -66,6 +66,7 @@ impl Encoder {
     ) -> Result<(), BoxError> {
         match &message.body {
             Body::Unreadable(why) => Err(why.to_string().into()),
+            Body::Oversize(bytes) => Err(WrapError::Oversize(*bytes).into()),
             Body::Payload(_) | Body::Tombstone => {
                 let subject = self.subject(message)?;
                 let payload = self.payload(message)?;

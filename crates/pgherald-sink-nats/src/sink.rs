@@ -51,14 +51,14 @@ impl NatsSink {
     async fn open_writer(&self) -> Result<NatsWriter, NatsError> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let name = format!("pgherald {}/{}", self.context.pipeline, self.context.sink);
-        let connection = connect(&self.settings, &name, turn).await?;
+        let mut connection = connect(&self.settings, &name, turn).await?;
         let mut limits = Limits {
             message_bytes: stream::message_bytes_max(&connection.client, None),
             bound: None,
         };
         let (mut way, mut stream_name) = (Way::Core, String::new());
         if let Some(wanted) = &self.settings.stream {
-            let info = stream::find_or_create(&connection.client, &self.settings, wanted).await?;
+            let info = stream::find_or_create(&mut connection, &self.settings, wanted).await?;
             stream::usable(&info, &destinations(&self.settings, &self.context))?;
             limits.message_bytes = stream::message_bytes_max(&connection.client, Some(&info));
             limits.bound = Some(stream::patterns(&info));

@@ -1,16 +1,39 @@
 //! The stream: found, or created where that is wished, and checked.
 
+use std::time::Duration;
+
 use async_nats::Client;
 use async_nats::jetstream::{
     self, ErrorCode,
     context::{CreateStreamErrorKind, GetStreamErrorKind, RequestError, RequestErrorKind},
     stream::{Config, Info},
 };
+use tokio::time::timeout;
 
-use crate::{NatsSettings, error::NatsError, settings::StreamName, subject::covers};
+use crate::{
+    NatsSettings,
+    connection::{Connection, News},
+    error::NatsError,
+    settings::StreamName,
+    subject::covers,
+};
+
+/// How long a refusal may come behind a request that it explains.
+const DENIAL_WAIT: Duration = Duration::from_millis(100);
 
 /// The stream's description, or `None` where it does not exist.
-pub(crate) async fn find(client: &Client, name: &str) -> Result<Option<Info>, NatsError> {
+pub(crate) async fn find(
+    connection: &mut Connection,
+    name: &str,
+) -> Result<Option<Info>, NatsError> {
+    match look_up(&connection.client, name).await {
+        // Who may not ask gets no answer, but is told so.
+        Err(error @ NatsError::Request(_)) => Err(denied(connection).await.unwrap_or(error)),
+        found => found,
+    }
+}
+
+async fn look_up(client: &Client, name: &str) -> Result<Option<Info>, NatsError> {
     match jetstream::new(client.clone()).get_stream(name).await {
         Ok(stream) => Ok(Some(stream.cached_info().clone())),
         Err(error) => match error.kind() {
@@ -26,15 +49,31 @@ pub(crate) async fn find(client: &Client, name: &str) -> Result<Option<Info>, Na
     }
 }
 
+/// The refusal behind a request without an answer. News of the connection's end is left for others:
+/// the connection is of no use then.
+async fn denied(connection: &mut Connection) -> Option<NatsError> {
+    let news = timeout(DENIAL_WAIT, connection.news.recv()).await.ok()??;
+    match news {
+        News::Denied(subject) => Some(NatsError::Denied(subject)),
+        News::Ended(why) => Some(NatsError::Disconnected(why)),
+    }
+}
+
+/// The stream that takes a subject, if there is one and we may ask.
+pub(crate) async fn of_subject(client: &Client, subject: &str) -> Option<String> {
+    jetstream::new(client.clone()).stream_by_subject(subject).await.ok()
+}
+
 /// The stream's description; creates it where it is missing and that is wished.
 pub(crate) async fn find_or_create(
-    client: &Client,
+    connection: &mut Connection,
     settings: &NatsSettings,
     wanted: &StreamName,
 ) -> Result<Info, NatsError> {
-    if let Some(info) = find(client, &wanted.name).await? {
+    if let Some(info) = find(connection, &wanted.name).await? {
         return Ok(info);
     }
+    let client = &connection.client;
     if !wanted.create {
         return Err(NatsError::StreamMissing(wanted.name.clone()));
     }

@@ -48,8 +48,9 @@ pub struct FaultProxy {
     _tasks: JoinSet<()>,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Faults {
+    target: SocketAddr,
     delay: Duration,
     black_hole: Option<Direction>,
     refuse: bool,
@@ -74,14 +75,14 @@ impl FaultProxy {
     /// A proxy on a chosen port in front of any address.
     pub async fn start_on(port: u16, target: SocketAddr) -> Result<Self> {
         let listener = listen(port).await.map_err(|error| Error::because("proxy", error))?;
-        let (faults, seen) = watch::channel(Faults::default());
+        let (faults, seen) = watch::channel(Faults::none(target));
         let counters = Arc::new(Counters {
             until_cut: AtomicU64::new(NEVER),
             accepted: AtomicU64::new(0),
             open: AtomicU64::new(0),
         });
         let mut tasks = JoinSet::new();
-        tasks.spawn(serve(listener, port, target, seen, Arc::clone(&counters)));
+        tasks.spawn(serve(listener, port, seen, Arc::clone(&counters)));
         Ok(Self { port, faults, counters, _tasks: tasks })
     }
 
@@ -133,8 +134,14 @@ impl FaultProxy {
         self.counters.until_cut.store(NEVER, Ordering::SeqCst);
         self.faults.send_modify(|faults| {
             let (resets, strands) = (faults.resets, faults.strands);
-            *faults = Faults { resets, strands, ..Faults::default() };
+            *faults = Faults { resets, strands, ..Faults::none(faults.target) };
         });
+    }
+
+    /// From now on new connections go to this port on 127.0.0.1, as when an address moves to
+    /// another server; old ones stay where they are.
+    pub fn retarget(&self, port: u16) {
+        self.faults.send_modify(|faults| faults.target = (Ipv4Addr::LOCALHOST, port).into());
     }
 
     /// Connections accepted so far.
@@ -155,7 +162,6 @@ async fn listen(port: u16) -> std::io::Result<TcpListener> {
 async fn serve(
     listener: TcpListener,
     port: u16,
-    target: SocketAddr,
     mut faults: watch::Receiver<Faults>,
     counters: Arc<Counters>,
 ) {
@@ -173,7 +179,7 @@ async fn serve(
             changed = faults.changed() => if changed.is_err() { return },
             Some(client) = accept(listener.as_ref()) => {
                 counters.accepted.fetch_add(1, Ordering::SeqCst);
-                connections.spawn(carry(client, target, faults.clone(), Arc::clone(&counters)));
+                connections.spawn(carry(client, faults.clone(), Arc::clone(&counters)));
             }
             // Reached when nobody could be accepted although nothing is refused: try again.
             () = tokio::time::sleep(Duration::from_millis(20)), if listener.is_none() && !refuse => {}
@@ -189,18 +195,13 @@ async fn accept(listener: Option<&TcpListener>) -> Option<TcpStream> {
 }
 
 /// Carries one connection until both sides have ended or it is reset.
-async fn carry(
-    client: TcpStream,
-    target: SocketAddr,
-    mut faults: watch::Receiver<Faults>,
-    counters: Arc<Counters>,
-) {
+async fn carry(client: TcpStream, mut faults: watch::Receiver<Faults>, counters: Arc<Counters>) {
     let born = faults.borrow().clone();
     let mut reset_watch = faults.clone();
     let reset = async { drop(reset_watch.wait_for(|it| it.resets != born.resets).await) };
     let server = tokio::select! {
         () = reset => return drop(client.set_zero_linger()),
-        server = dial(target, &mut faults) => server,
+        server = dial(&mut faults) => server,
     };
     let Some(server) = server else { return drop(client.set_zero_linger()) };
     counters.open.fetch_add(1, Ordering::SeqCst);
@@ -209,8 +210,9 @@ async fn carry(
 }
 
 /// Connects to the server, but not through a black hole.
-async fn dial(target: SocketAddr, faults: &mut watch::Receiver<Faults>) -> Option<TcpStream> {
+async fn dial(faults: &mut watch::Receiver<Faults>) -> Option<TcpStream> {
     passable(faults, Direction::Up).await;
+    let target = faults.borrow().target;
     TcpStream::connect(target).await.ok()
 }
 
@@ -280,6 +282,11 @@ async fn passable(faults: &mut watch::Receiver<Faults>, direction: Direction) {
 }
 
 impl Faults {
+    fn none(target: SocketAddr) -> Self {
+        let (delay, black_hole, refuse) = (Duration::ZERO, None, false);
+        Self { target, delay, black_hole, refuse, resets: 0, strands: 0 }
+    }
+
     fn swallow(&self, direction: Direction) -> bool {
         self.black_hole.is_some_and(|hole| hole.covers(direction))
     }

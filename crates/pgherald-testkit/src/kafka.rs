@@ -20,7 +20,6 @@ const GET: &str = "Apache Kafka needs Java 17: apt-get install openjdk-17-jre-he
 /// What every test broker has; later lines win.
 const PROPERTIES: &str = "\
 process.roles=broker,controller
-node.id=1
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=DIRECT
 listener.security.protocol.map=DIRECT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT
@@ -46,6 +45,15 @@ pub struct KafkaBuilder {
     properties: String,
     advertise: Option<u16>,
     scram: Vec<String>,
+    member: Option<Member>,
+}
+
+/// One broker of a cluster: its number, its ports, and the controllers' ports in their order.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) id: usize,
+    pub(crate) ports: Ports,
+    pub(crate) controllers: Vec<u16>,
 }
 
 /// One Kafka broker (KRaft, its own controller) on 127.0.0.1. It ends with this value.
@@ -62,11 +70,43 @@ pub struct Kafka {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Ports {
+pub(crate) struct Ports {
     direct: u16,
     proxied: u16,
-    controller: u16,
+    pub(crate) controller: u16,
     advertised: u16,
+}
+
+impl Ports {
+    pub(crate) fn free(advertise: Option<u16>) -> Self {
+        let proxied = free_port();
+        let advertised = advertise.unwrap_or(proxied);
+        Self { direct: free_port(), proxied, controller: free_port(), advertised }
+    }
+}
+
+impl Member {
+    fn alone(advertise: Option<u16>) -> Self {
+        let ports = Ports::free(advertise);
+        Self { id: 1, ports, controllers: vec![ports.controller] }
+    }
+
+    fn bootstrap(&self) -> String {
+        let all: Vec<_> = self.controllers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        all.join(",")
+    }
+
+    /// Who the first controllers are. Any 16 bytes name a directory.
+    fn quorum(&self) -> Vec<String> {
+        const DIRECTORIES: [&str; 3] =
+            ["cGdoZXJhbGQtdGVzdC1kMQ", "cGdoZXJhbGQtdGVzdC1kMg", "cGdoZXJhbGQtdGVzdC1kMw"];
+        if self.controllers.len() == 1 {
+            return vec!["--standalone".into()];
+        }
+        let all = self.controllers.iter().zip(DIRECTORIES).zip(1..);
+        let all: Vec<_> = all.map(|((port, id), n)| format!("{n}@127.0.0.1:{port}:{id}")).collect();
+        vec!["--initial-controllers".into(), all.join(",")]
+    }
 }
 
 impl KafkaBuilder {
@@ -89,17 +129,22 @@ impl KafkaBuilder {
         self
     }
 
+    /// Makes it a broker of a cluster.
+    pub(crate) fn member(mut self, member: Member) -> Self {
+        self.member = Some(member);
+        self
+    }
+
     /// Formats the storage and starts the broker.
     pub async fn start(self) -> Result<Kafka> {
         let java = packages::java().await?;
         let jars = packages::kafka().await?;
-        let proxied = free_port();
-        let advertised = self.advertise.unwrap_or(proxied);
-        let ports = Ports { direct: free_port(), proxied, controller: free_port(), advertised };
+        let member = self.member.unwrap_or_else(|| Member::alone(self.advertise));
+        let ports = member.ports;
         let scratch = Scratch::new("kafka")?;
         let broker = Kafka { java, jars, ports, server: Mutex::new(None), scratch };
-        broker.write_properties(&self.properties)?;
-        broker.format(&self.scram).await?;
+        broker.write_properties(&member, &self.properties)?;
+        broker.format(&member, &self.scram).await?;
         broker.start_again().await?;
         Ok(broker)
     }
@@ -113,7 +158,8 @@ impl Kafka {
 
     /// A broker with other properties.
     pub fn builder() -> KafkaBuilder {
-        KafkaBuilder { properties: String::new(), advertise: None, scram: Vec::new() }
+        let (properties, scram) = (String::new(), Vec::new());
+        KafkaBuilder { properties, advertise: None, scram, member: None }
     }
 
     /// Where clients begin, as `127.0.0.1:PORT`.
@@ -185,27 +231,29 @@ impl Kafka {
         process.wait(STOP).await.map(drop)
     }
 
-    fn write_properties(&self, more: &str) -> Result<()> {
+    fn write_properties(&self, member: &Member, more: &str) -> Result<()> {
         let Ports { direct, proxied, controller, advertised } = self.ports;
         let logs = self.scratch.path().join("logs");
         let text = format!(
-            "{PROPERTIES}log.dirs={}\n\
-             controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+            "{PROPERTIES}log.dirs={}\nnode.id={}\n\
+             controller.quorum.bootstrap.servers={}\n\
              listeners=DIRECT://127.0.0.1:{direct},PROXIED://127.0.0.1:{proxied},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=DIRECT://127.0.0.1:{direct},PROXIED://127.0.0.1:{advertised},CONTROLLER://127.0.0.1:{controller}\n\
              {more}",
-            logs.display()
+            logs.display(),
+            member.id,
+            member.bootstrap()
         );
         let file = self.properties_file();
         fs::write(&file, text).map_err(|error| Error::because(file.display(), error))
     }
 
-    async fn format(&self, scram: &[String]) -> Result<()> {
+    async fn format(&self, member: &Member, scram: &[String]) -> Result<()> {
         let mut command = Command::new(&self.java);
         self.arguments(&mut command, "kafka.tools.StorageTool");
         // Any 16 bytes name a cluster; the tool itself would start a second JVM for them.
-        command.args(["format", "--standalone", "--cluster-id", "cGdoZXJhbGQtdGVzdC0wMQ", "-c"]);
-        command.arg(self.properties_file());
+        command.args(["format", "--cluster-id", "cGdoZXJhbGQtdGVzdC0wMQ"]);
+        command.args(member.quorum()).arg("-c").arg(self.properties_file());
         for user in scram {
             command.arg("--add-scram").arg(user);
         }

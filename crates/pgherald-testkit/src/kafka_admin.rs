@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 
 use crate::{Error, Kafka, Result};
@@ -32,18 +34,34 @@ impl Kafka {
         outcome(&format!("cannot delete topic {name}"), deleted)
     }
 
-    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+    /// Changes a topic's settings, such as `("max.message.bytes", "2000")`: all others become the
+    /// broker's.
+    pub async fn alter_topic(&self, name: &str, settings: &[(&str, &str)]) -> Result<()> {
+        let mut change = AlterConfig::new(ResourceSpecifier::Topic(name));
+        for (key, value) in settings {
+            change = change.set(key, value);
+        }
+        let what = format!("cannot alter topic {name}");
+        let answer = self.admin()?.alter_configs([&change], &options()).await;
+        let results = answer.map_err(|error| Error::because(&what, error))?;
+        match results.into_iter().find_map(std::result::Result::err) {
+            Some((_, code)) => Err(Error::because(what, code)),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.bootstrap());
         config.create().map_err(|error| Error::because("Kafka admin client", error))
     }
 }
 
-fn options() -> AdminOptions {
+pub(crate) fn options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(Duration::from_secs(20)))
 }
 
-fn outcome(
+pub(crate) fn outcome(
     what: &str,
     answer: rdkafka::error::KafkaResult<Vec<rdkafka::admin::TopicResult>>,
 ) -> Result<()> {

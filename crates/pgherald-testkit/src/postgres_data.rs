@@ -77,6 +77,35 @@ pub(crate) async fn run_single_user(
     tool::run(command, GET).await.map(drop)
 }
 
+/// A copy of a running server at `data`, set up to follow it.
+pub(crate) async fn copy_server(
+    install: &Path,
+    account: Option<Account>,
+    url: &str,
+    data: &Path,
+) -> Result<()> {
+    fs::create_dir(data).map_err(|error| Error::because(data.display(), error))?;
+    own(data, account)?;
+    let mut command = Command::new(install.join("bin/pg_basebackup"));
+    command.args([
+        "--write-recovery-conf",
+        "--checkpoint=fast",
+        "--wal-method=stream",
+        "--no-sync",
+    ]);
+    command.arg("--dbname").arg(url).arg("--pgdata").arg(data).current_dir(data);
+    drop_privileges(&mut command, account);
+    tool::run(command, GET).await.map(drop)
+}
+
+/// Ends a standby's recovery, and waits for its end.
+pub(crate) async fn promote(install: &Path, account: Option<Account>, data: &Path) -> Result<()> {
+    let mut command = Command::new(install.join("bin/pg_ctl"));
+    command.args(["promote", "--wait", "--silent", "-D"]).arg(data).current_dir(data);
+    drop_privileges(&mut command, account);
+    tool::run(command, GET).await.map(drop)
+}
+
 pub(crate) fn drop_privileges(command: &mut Command, account: Option<Account>) {
     if let Some(account) = account {
         account.apply(command);

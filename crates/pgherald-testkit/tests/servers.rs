@@ -44,6 +44,36 @@ async fn postgres_survives_what_tests_do_to_it() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_standby_takes_over_without_what_it_did_not_hear() -> Outcome {
+    let primary = Postgres::start().await?;
+    let proxy = FaultProxy::start(primary.port()).await?;
+    let standby = primary.standby().await?;
+    run(&primary, "CREATE TABLE heard ()").await?;
+    let caught_up = async || run(&standby, "SELECT FROM heard").await.is_ok();
+    eventually("the standby hears", Duration::from_secs(20), caught_up).await?;
+    standby.stop().await?;
+    run(&primary, "CREATE TABLE lost ()").await?;
+    primary.crash().await?;
+    standby.start_again().await?;
+    assert!(run(&standby, "CREATE TABLE early ()").await.is_err(), "a standby is read-only");
+    standby.promote().await?;
+    proxy.retarget(standby.port());
+    assert!(postgres_answers(proxy.port()).await, "the address has moved");
+    run(&standby, "CREATE TABLE lost ()").await?;
+    Ok(())
+}
+
+/// Runs a statement with the server's own client.
+async fn run(postgres: &Postgres, sql: &str) -> Outcome {
+    let mut psql = std::process::Command::new(postgres.bin().join("psql"));
+    psql.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", &postgres.url()]);
+    psql.args(["--command", sql]);
+    let output = tokio::task::spawn_blocking(move || psql.output()).await??;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    output.status.success().then_some(()).ok_or_else(|| text.into())
+}
+
+#[tokio::test]
 async fn postgres_starts_fast_and_leaves_nothing() -> Outcome {
     drop(Postgres::start().await?);
     let started = Instant::now();

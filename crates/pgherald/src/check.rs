@@ -1,14 +1,17 @@
 //! `pgherald check`: tests everything that a run would need, all at once, within bounded time.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use futures_util::future::{BoxFuture, join_all};
-use pgherald_core::Finding;
+use pgherald_core::{Finding, OnRejected};
+use pgherald_outbox::OutboxSettings;
+use pgherald_postgres::{Desk, PostgresSettings};
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
-    config::Settings,
+    config::{FlowPlan, Settings},
     health::{self, Answer},
+    sources::SourceSettings,
 };
 
 /// How long one part may take; black holes answer never.
@@ -26,6 +29,15 @@ pub(crate) async fn check(settings: &Settings) -> Vec<Finding> {
         ),
         ("admin.listen".to_owned(), Box::pin(listen(settings.listen))),
     ];
+    for (key, outbox) in outboxes(settings) {
+        let (postgres, name) = (&settings.postgres, key.clone());
+        let part = async move { pgherald_outbox::check(postgres, outbox, &name).await };
+        parts.push((key, Box::pin(part)));
+    }
+    if let Some(plan) = settings.flows.iter().find(|plan| keeps_dead_letters(plan)) {
+        let key = format!("{}.on_rejected", plan.key);
+        parts.push((key.clone(), Box::pin(dead_letters(&settings.postgres, key))));
+    }
     for plan in &settings.flows {
         parts.push((plan.key.clone(), Box::pin(plan.sink.check(&plan.flow.context, &plan.key))));
     }
@@ -35,12 +47,36 @@ pub(crate) async fn check(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
+/// The outbox of each pipeline that has one, by the dotted name of its table.
+fn outboxes(settings: &Settings) -> BTreeMap<String, &OutboxSettings> {
+    let outboxes = settings.flows.iter().filter_map(|plan| match &plan.source {
+        SourceSettings::Outbox(outbox) => {
+            let pipeline = &plan.flow.context.pipeline;
+            Some((format!("pipelines.{pipeline}.source.outbox"), outbox))
+        }
+        SourceSettings::Notify(_) => None,
+    });
+    outboxes.collect()
+}
+
 async fn bounded((key, part): Part<'_>) -> Vec<Finding> {
     timeout(PART_TIMEOUT, part).await.unwrap_or_else(|_| {
         let text = format!("no answer within {} s", PART_TIMEOUT.as_secs());
         let fix = "see that the server is up, and that no firewall drops what is sent to it";
         vec![Finding::error(key, text, fix)]
     })
+}
+
+fn keeps_dead_letters(plan: &FlowPlan) -> bool {
+    plan.flow.on_rejected == OnRejected::DeadLetter
+}
+
+/// Whether rejected messages can be kept.
+async fn dead_letters(postgres: &PostgresSettings, key: String) -> Vec<Finding> {
+    vec![match Desk::open(postgres).await {
+        Ok(_) => Finding::ok(key, "there is a place for dead letters"),
+        Err(error) => Finding::error(key, error.text, error.fix),
+    }]
 }
 
 /// Whether the admin pages can be served; a running pgherald there is as it should be.
@@ -67,9 +103,10 @@ fn unrouted(settings: &Settings) -> Vec<Finding> {
     let mut findings: Vec<Finding> = Vec::new();
     for plan in &settings.flows {
         let pipeline = &plan.flow.context.pipeline;
-        let subject = format!("pipelines.{pipeline}.source.notify.channels");
+        let kind = plan.source.kind();
+        let subject = format!("pipelines.{pipeline}.source.{kind}.channels");
         let siblings = || settings.flows.iter().filter(|p| p.flow.context.pipeline == *pipeline);
-        for channel in plan.source.channels.iter() {
+        for channel in plan.source.channels().unwrap_or_default().iter() {
             let taken = siblings().any(|plan| {
                 let channels = plan.flow.context.channels.as_deref();
                 channels.is_none_or(|channels| channels.contains(channel))

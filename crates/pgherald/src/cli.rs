@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use pgherald_postgres::{SetupOptions, ShadowNotify};
 
 /// Carries what PostgreSQL announces to Kafka and NATS, in order, and never loses anything
 /// silently.
@@ -22,7 +23,7 @@ pub(crate) struct Cli {
 }
 
 /// What to do.
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
     /// Carry messages until SIGTERM or SIGINT, then drain within the deadline
     #[command(after_help = RUN_EXAMPLES)]
@@ -34,12 +35,153 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
         format: CheckFormat,
     },
+    /// Install or upgrade the SQL objects in schema pgherald; harmless when it runs again
+    #[command(after_help = SETUP_EXAMPLES)]
+    Setup(SetupArguments),
+    /// Forget the cursor of an outbox's sink that no bridge carries any more: it holds back deletion
+    #[command(after_help = REMOVE_EXAMPLES)]
+    Remove {
+        /// The pipeline whose sinks are forgotten
+        #[arg(long, value_name = "NAME")]
+        pipeline: String,
+        /// Only this sink of it
+        #[arg(long, value_name = "NAME")]
+        sink: Option<String>,
+    },
+    /// Look at messages that a sink rejected, send them again, or delete them
+    #[command(name = "dead-letters", after_help = DEAD_LETTERS_EXAMPLES)]
+    DeadLetters {
+        /// Only those of this pipeline
+        #[arg(long, global = true, value_name = "NAME")]
+        pipeline: Option<String>,
+        /// Only those of this sink
+        #[arg(long, global = true, value_name = "NAME")]
+        sink: Option<String>,
+        #[command(subcommand)]
+        command: DeadLettersCommand,
+    },
     /// Print the effective configuration with every default, secrets redacted
     #[command(after_help = CONFIG_EXAMPLES)]
     Config,
     /// Ask the running instance whether it is alive; for container health checks
     #[command(after_help = HEALTH_EXAMPLES)]
     Health,
+}
+
+/// What to do with dead letters.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum DeadLettersCommand {
+    /// One line each, oldest first, without payloads
+    #[command(after_help = DEAD_LETTERS_EXAMPLES)]
+    List {
+        /// How they are printed
+        #[arg(long, value_enum, default_value_t = DeadLetterFormat::Text)]
+        format: DeadLetterFormat,
+    },
+    /// Everything about one, with its payload
+    #[command(after_help = DEAD_LETTERS_EXAMPLES)]
+    Show {
+        /// The message's id
+        id: String,
+        /// How it is printed
+        #[arg(long, value_enum, default_value_t = DeadLetterFormat::Text)]
+        format: DeadLetterFormat,
+    },
+    /// Have the running bridge send them again, to the sink that rejected them, out of order
+    #[command(after_help = DEAD_LETTERS_EXAMPLES)]
+    Replay {
+        /// The messages' ids
+        #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID")]
+        ids: Vec<String>,
+        /// All that were not sent again yet
+        #[arg(long)]
+        all: bool,
+    },
+    /// Delete them
+    #[command(after_help = DEAD_LETTERS_EXAMPLES)]
+    Purge {
+        /// The messages' ids
+        #[arg(
+            required_unless_present = "older_than_days",
+            conflicts_with = "older_than_days",
+            value_name = "ID"
+        )]
+        ids: Vec<String>,
+        /// All that are kept for longer and do not wait to be sent again
+        #[arg(long, value_name = "N")]
+        older_than_days: Option<u32>,
+    },
+}
+
+/// How dead letters are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeadLetterFormat {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+}
+
+/// What is installed, and for whom.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SetupArguments {
+    /// Only print the SQL, for a DBA to run with psql; connects to nothing
+    #[arg(long)]
+    pub(crate) print: bool,
+
+    /// Create or grant the role that runs the bridge
+    #[arg(long, value_name = "NAME", value_parser = role)]
+    pub(crate) bridge_role: Option<String>,
+
+    /// Create or grant the role that may only send
+    #[arg(long, value_name = "NAME", value_parser = role)]
+    pub(crate) send_role: Option<String>,
+
+    /// Add pgherald.pg_notify, which catches an application's pg_notify calls: a row and the real
+    /// call, or the row alone
+    #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true,
+          default_missing_value = "both")]
+    pub(crate) shadow_notify: Option<Shadow>,
+
+    /// A file with the connection URL, in the place of postgres.url: setup may need another role
+    #[arg(long, value_name = "FILE")]
+    pub(crate) url_file: Option<PathBuf>,
+}
+
+/// What pgherald.pg_notify does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shadow {
+    /// A row in the outbox, and the real call
+    Both,
+    /// The row alone
+    Only,
+}
+
+impl SetupArguments {
+    /// One role cannot be both: the bridge reads what the other one may not.
+    pub(crate) fn options(&self) -> Result<SetupOptions, String> {
+        if self.bridge_role.is_some() && self.bridge_role == self.send_role {
+            return Err("--bridge-role and --send-role name one role; name two".to_owned());
+        }
+        let shadow = |shadow| match shadow {
+            Shadow::Both => ShadowNotify::Both,
+            Shadow::Only => ShadowNotify::Only,
+        };
+        Ok(SetupOptions {
+            bridge_role: self.bridge_role.clone(),
+            send_role: self.send_role.clone(),
+            shadow_notify: self.shadow_notify.map(shadow),
+        })
+    }
+}
+
+/// The name of a role, as PostgreSQL keeps it whole.
+fn role(name: &str) -> Result<String, String> {
+    const NAME_BYTES_MAX: usize = 63;
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || name.contains('\0') {
+        return Err(format!("a role's name has 1 to {NAME_BYTES_MAX} bytes"));
+    }
+    Ok(name.to_owned())
 }
 
 /// How log lines look.
@@ -63,6 +205,7 @@ pub(crate) enum CheckFormat {
 const EXAMPLES: &str = "\
 Examples:
   pgherald check --config pgherald.toml   is everything there that it needs?
+  pgherald setup --config pgherald.toml   install the outbox and the place for dead letters
   pgherald run --config pgherald.toml     carry messages
   pgherald config                         what takes effect, from file and environment
   pgherald health                         is the running instance alive?
@@ -90,6 +233,49 @@ Examples:
   pgherald check --config pgherald.toml --format json
 
 Exit codes: 0 no error (warnings are none), 1 an error was found, 2 bad configuration.";
+
+const SETUP_EXAMPLES: &str = "\
+Examples:
+  pgherald setup --config pgherald.toml
+  pgherald setup --bridge-role pgherald --send-role app
+  pgherald setup --url-file /run/secrets/owner-url      as another role than the bridge's
+  PGHERALD__POSTGRES__URL=postgres://owner@db/app?sslmode=verify-full pgherald setup
+  pgherald setup --print --send-role app | psql -v ON_ERROR_STOP=1
+  pgherald setup --shadow-notify       then: ALTER ROLE app SET search_path = public, pgherald, pg_catalog
+
+Only [postgres] of the configuration is read. A role that is missing is created with LOGIN and
+without a password. Nothing waits for a lock longer than 2 s: what is in the way is named, and tried
+again for about three minutes.
+
+Exit codes: 0 everything is there, 1 it could not be installed, 2 bad configuration or usage.";
+
+const REMOVE_EXAMPLES: &str = "\
+Examples:
+  pgherald remove --pipeline billing --sink ledger
+  pgherald remove --pipeline billing
+
+Rows of an outbox are deleted when every sink that the database knows has settled them, so a sink
+that is gone for good keeps them for ever: forget it here, after it is out of the configuration.
+A bridge that is still configured with it begins anew, where `start` says.
+
+Exit codes: 0 forgotten, 1 a running bridge carries the flow, there is no such cursor, or the
+database refused.";
+
+const DEAD_LETTERS_EXAMPLES: &str = "\
+Examples:
+  pgherald dead-letters list
+  pgherald dead-letters list --pipeline orders --sink bus --format json
+  pgherald dead-letters show 1795449600000000-42
+  pgherald dead-letters replay 1795449600000000-42
+  pgherald dead-letters replay --all --sink bus
+  pgherald dead-letters purge --older-than-days 30
+
+A replay marks them; the bridge that carries the flow sends them within seconds, behind what it is
+sending, so they arrive out of order. What is rejected again stays, with the new reason. Only
+[postgres] of the configuration is read.
+
+Exit codes: 0 done, 1 the database could not be reached or an id matches nothing, 2 bad
+configuration or usage.";
 
 const CONFIG_EXAMPLES: &str = "\
 Examples:
@@ -119,6 +305,26 @@ mod tests {
             let help = sub.render_long_help().to_string();
             assert!(help.contains("Examples:"), "{help}");
         }
+    }
+
+    #[test]
+    fn what_a_setup_may_be_asked() {
+        let setup = |arguments: &[&str]| {
+            let all = ["pgherald", "setup"].iter().chain(arguments);
+            match Cli::try_parse_from(all).map_err(|error| error.to_string())?.command {
+                Command::Setup(arguments) => arguments.options(),
+                _ => unreachable!("setup was asked for"),
+            }
+        };
+        assert_eq!(setup(&[]).unwrap().shadow_notify, None);
+        let both = setup(&["--shadow-notify", "--send-role", "app"]).unwrap();
+        assert_eq!(both.shadow_notify, Some(ShadowNotify::Both));
+        let only = setup(&["--shadow-notify=only"]).unwrap();
+        assert_eq!(only.shadow_notify, Some(ShadowNotify::Only));
+        assert!(setup(&["--send-role", ""]).unwrap_err().contains("1 to 63 bytes"));
+        assert!(
+            setup(&["--send-role", "a", "--bridge-role", "a"]).unwrap_err().contains("name two")
+        );
     }
 
     #[test]

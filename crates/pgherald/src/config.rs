@@ -1,5 +1,6 @@
 //! The configuration: file and environment in, settings out, or every problem at once.
 
+mod database;
 mod defaults;
 mod effective;
 mod file;
@@ -16,7 +17,7 @@ mod tree;
 mod url;
 mod variables;
 
-#[cfg(all(test, feature = "kafka", feature = "nats"))]
+#[cfg(all(test, feature = "http", feature = "kafka", feature = "nats"))]
 mod reference;
 #[cfg(all(test, feature = "nats"))]
 mod tests;
@@ -28,6 +29,7 @@ use std::path::{Path, PathBuf};
 use pgherald_core::Problem;
 
 pub(crate) use self::{
+    database::{Database, load_database},
     file::Environment,
     settings::{FlowPlan, Settings},
 };
@@ -59,8 +61,29 @@ pub(crate) struct Refused {
 /// Everything that is wrong with it.
 pub(crate) fn load(option: Option<&Path>, environment: &Environment) -> Result<Loaded, Refused> {
     let path = file::locate(option, environment);
+    let text = file::text(&path, option, environment);
+    let (path, tree, problems) = merge(path, text, environment)?;
+    understand(path, tree, problems)
+}
+
+/// The same for a file's content.
+#[cfg(feature = "fuzzing")]
+pub(crate) fn load_text(text: &str, environment: &Environment) -> Result<Loaded, Refused> {
+    let path = PathBuf::from("fuzzed");
+    let text = file::toml(text.as_bytes().to_vec());
+    let text = text.map_err(|text| Problem { key: path.display().to_string(), text });
+    let (path, tree, problems) = merge(path, text, environment)?;
+    understand(path, tree, problems)
+}
+
+/// File and environment in one tree, and the variables that are no text.
+fn merge(
+    path: PathBuf,
+    text: Result<String, Problem>,
+    environment: &Environment,
+) -> Result<(PathBuf, Tree, Vec<Problem>), Refused> {
     let (variables, mut problems) = environment.texts();
-    let merged = file::text(&path, option, environment).and_then(|text| {
+    let merged = text.and_then(|text| {
         Tree::merge(&text, variables).map_err(|_| Problem {
             key: path.display().to_string(),
             text: "cannot be merged with the environment; look for PGHERALD__ variables whose \
@@ -68,14 +91,13 @@ pub(crate) fn load(option: Option<&Path>, environment: &Environment) -> Result<L
                 .to_owned(),
         })
     });
-    let tree = match merged {
-        Ok(tree) => tree,
+    match merged {
+        Ok(tree) => Ok((path, tree, problems)),
         Err(problem) => {
             problems.push(problem);
-            return Err(Refused { path, problems });
+            Err(Refused { path, problems })
         }
-    };
-    understand(path, tree, problems)
+    }
 }
 
 fn understand(

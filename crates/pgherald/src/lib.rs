@@ -7,18 +7,26 @@ mod cli;
 mod config;
 mod scrub;
 mod sinks;
+mod sources;
 
 mod logs;
 mod metrics;
 
 mod admin;
 mod check;
+mod dead_letters;
 mod health;
+mod remove;
 mod run;
+mod setup;
 mod signals;
 mod wiring;
 
+mod job;
 mod output;
+
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 
 use std::{
     process::ExitCode,
@@ -27,11 +35,7 @@ use std::{
 
 use clap::Parser;
 
-use self::{
-    cli::{Cli, Command},
-    config::{Environment, Loaded},
-    logs::Verbosity,
-};
+use self::{cli::Cli, config::Environment, job::Job, logs::Verbosity};
 
 /// Threads that carry messages; the rest of the work is the network's.
 const WORKER_THREADS: usize = 2;
@@ -43,22 +47,18 @@ const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let environment = Environment::of(std::env::vars_os());
-    let loaded = match config::load(cli.config.as_deref(), &environment) {
-        Ok(loaded) => loaded,
+    let job = match Job::prepare(&cli, &environment) {
+        Ok(job) => job,
         Err(refused) => {
             output::refused(&refused, &cli.command);
             return ExitCode::from(2);
         }
     };
-    let verbosity = match cli.command {
-        Command::Run => Verbosity::Run,
-        Command::Check { .. } | Command::Config | Command::Health => Verbosity::Command,
+    let verbosity = match job {
+        Job::Run(_) => Verbosity::Run,
+        _ => Verbosity::Command,
     };
-    logs::install(cli.log_format, verbosity, &loaded.scrubber);
-    if let Command::Config = cli.command {
-        output::print(&loaded.effective);
-        return ExitCode::SUCCESS;
-    }
+    logs::install(cli.log_format, verbosity, &job.scrubber());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
         .enable_all()
@@ -71,20 +71,15 @@ pub fn main() -> ExitCode {
         }
     };
     let began = Instant::now();
-    let clean = runtime.block_on(command(cli.command, loaded));
+    let clean = runtime.block_on(job.run());
     tracing::debug!(seconds = began.elapsed().as_secs_f64(), "done");
     runtime.shutdown_timeout(RUNTIME_SHUTDOWN);
-    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    leave(clean)
 }
 
-async fn command(command: Command, loaded: Loaded) -> bool {
-    match command {
-        Command::Run => run::run(loaded).await,
-        Command::Check { format } => {
-            let findings = check::check(&loaded.settings).await;
-            output::findings(&findings, format, &loaded.scrubber)
-        }
-        Command::Health => output::health(health::ask(loaded.settings.listen).await),
-        Command::Config => true,
-    }
+/// Leaves without the exit handlers of C libraries: OpenSSL's takes away what librdkafka's threads,
+/// of which some may still be ending, are using, and then a signal ends the process and not its exit
+/// code.
+fn leave(clean: bool) -> ! {
+    signal_hook::low_level::exit(i32::from(!clean))
 }

@@ -17,8 +17,13 @@ pub(crate) fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
-fn complain(text: &str) {
+fn warn(text: &str) {
     let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
+/// Says on standard error what is wrong, or why it takes so long.
+pub(crate) fn complain(text: &str) {
+    warn(&format!("pgherald: {text}\n"));
 }
 
 /// Says everything that is wrong with a configuration.
@@ -32,7 +37,7 @@ pub(crate) fn refused(refused: &Refused, command: &Command) {
         print(&format!("{}\n", serde_json::json!({ "problems": problems })));
         return;
     }
-    complain(&problems(refused));
+    warn(&problems(refused));
 }
 
 fn problems(refused: &Refused) -> String {
@@ -109,11 +114,11 @@ pub(crate) fn health(answer: io::Result<Answer>) -> bool {
             true
         }
         Ok(Answer::Other(said)) => {
-            complain(&format!("pgherald: something else answers at admin.listen: {said}\n"));
+            complain(&format!("something else answers at admin.listen: {said}"));
             false
         }
         Err(error) => {
-            complain(&format!("pgherald: no answer at admin.listen: {error}\n"));
+            complain(&format!("no answer at admin.listen: {error}"));
             false
         }
     }

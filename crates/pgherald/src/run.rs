@@ -127,13 +127,17 @@ fn take(ended: Result<End, JoinError>, stop: &CancellationToken) -> bool {
     stop.cancel();
     match ended {
         Ok(End::Flow { pipeline, sink, end }) if asked => drained(&pipeline, &sink, end),
-        Ok(End::Hub) if asked => true,
+        Ok(End::Hub | End::Outbox) if asked => true,
         Ok(End::Flow { pipeline, sink, .. }) => {
             tracing::error!(%pipeline, %sink, "internal fault: the flow ended by itself; stopping");
             false
         }
         Ok(End::Hub) => {
             tracing::error!("internal fault: the listener ended by itself; stopping");
+            false
+        }
+        Ok(End::Outbox) => {
+            tracing::error!("internal fault: the outbox's keeper ended by itself; stopping");
             false
         }
         Err(error) if error.is_cancelled() => true,

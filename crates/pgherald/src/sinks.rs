@@ -1,7 +1,7 @@
 //! The kinds of sinks: the one place that knows them all.
 
-#[cfg(not(any(feature = "kafka", feature = "nats")))]
-compile_error!("pgherald without any sink carries nothing: enable the feature `kafka` or `nats`");
+#[cfg(not(any(feature = "http", feature = "kafka", feature = "nats")))]
+compile_error!("pgherald without any sink carries nothing: enable `http`, `kafka` or `nats`");
 
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use pgherald_core::{Finding, FlowContext, Sink};
 /// The destination of a flow.
 #[derive(Clone, Debug)]
 pub(crate) enum SinkSettings {
+    #[cfg(feature = "http")]
+    Http(Box<pgherald_sink_http::HttpSettings>),
     #[cfg(feature = "kafka")]
     Kafka(pgherald_sink_kafka::KafkaSettings),
     #[cfg(feature = "nats")]
@@ -20,6 +22,8 @@ impl SinkSettings {
     /// The kind, as its table is called.
     pub(crate) fn kind(&self) -> &'static str {
         match *self {
+            #[cfg(feature = "http")]
+            Self::Http(_) => "http",
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => "kafka",
             #[cfg(feature = "nats")]
@@ -31,6 +35,10 @@ impl SinkSettings {
     pub(crate) fn factory(&self, context: &FlowContext) -> Arc<dyn Sink> {
         let context = context.clone();
         match *self {
+            #[cfg(feature = "http")]
+            Self::Http(ref settings) => {
+                Arc::new(pgherald_sink_http::HttpSink::new((**settings).clone(), context))
+            }
             #[cfg(feature = "kafka")]
             Self::Kafka(ref settings) => {
                 Arc::new(pgherald_sink_kafka::KafkaSink::new(settings.clone(), context))
@@ -46,6 +54,8 @@ impl SinkSettings {
     pub(crate) async fn check(&self, context: &FlowContext, key: &str) -> Vec<Finding> {
         let key = format!("{key}.{}", self.kind());
         match *self {
+            #[cfg(feature = "http")]
+            Self::Http(ref settings) => pgherald_sink_http::check(settings, context, &key).await,
             #[cfg(feature = "kafka")]
             Self::Kafka(ref settings) => pgherald_sink_kafka::check(settings, context, &key).await,
             #[cfg(feature = "nats")]

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use pgherald_core::{Flow, FlowEnd};
-use pgherald_listener::{Hub, HubOptions};
-use tokio::task::JoinSet;
+use pgherald_outbox::OutboxReport;
+use pgherald_postgres::DeadLetterStore;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::FlowView,
     config::{FlowPlan, Settings},
     sinks,
+    sources::{self, Flowing, Sources},
 };
 
 /// The tasks of a running bridge.
@@ -21,6 +23,8 @@ pub(crate) type Work = JoinSet<End>;
 pub(crate) enum End {
     /// The shared LISTEN connection.
     Hub,
+    /// The keeper of an outbox.
+    Outbox,
     /// A flow, and whether it could deliver everything.
     Flow { pipeline: Arc<str>, sink: Arc<str>, end: FlowEnd },
 }
@@ -30,12 +34,15 @@ pub(crate) fn wire(settings: &Settings, stop: &CancellationToken) -> (Work, Vec<
     describe_metrics();
     let mut work = Work::new();
     let mut views = Vec::new();
-    let mut hub = Hub::new(settings.postgres.clone(), HubOptions::default());
+    let mut sources = Sources::new(settings.postgres.clone(), stop.clone());
+    let letters = DeadLetterStore::new(settings.postgres.clone());
     for plan in &settings.flows {
         let context = &plan.flow.context;
-        let source = Arc::new(hub.flow(context, &plan.source));
-        let flow = Flow::new(plan.flow.clone(), source, plan.sink.factory(context));
-        views.push(view(plan, &flow));
+        let Flowing { source, outbox } = sources.flow(context, &plan.source);
+        let letters = letters.of_flow(context, plan.source.table());
+        let flow = Flow::new(plan.flow.clone(), source, plan.sink.factory(context))
+            .with_dead_letters(Arc::new(letters));
+        views.push(view(plan, &flow, outbox));
         let (pipeline, sink) = (context.pipeline.clone(), context.sink.clone());
         let (stop, drain) = (stop.clone(), settings.drain);
         work.spawn(async move {
@@ -43,28 +50,42 @@ pub(crate) fn wire(settings: &Settings, stop: &CancellationToken) -> (Work, Vec<
             End::Flow { pipeline, sink, end }
         });
     }
-    let stop = stop.clone();
-    work.spawn(async move {
-        hub.run(stop).await;
-        End::Hub
-    });
+    share(sources, stop, &mut work);
     (work, views)
 }
 
-fn view(plan: &FlowPlan, flow: &Flow) -> FlowView {
+/// Starts what the flows share.
+fn share(sources: Sources, stop: &CancellationToken, work: &mut Work) {
+    if let Some(hub) = sources.hub {
+        let stop = stop.clone();
+        work.spawn(async move {
+            hub.run(stop).await;
+            End::Hub
+        });
+    }
+    for outbox in sources.outboxes.into_values() {
+        work.spawn(async move {
+            outbox.run().await;
+            End::Outbox
+        });
+    }
+}
+
+fn view(plan: &FlowPlan, flow: &Flow, outbox: Option<watch::Receiver<OutboxReport>>) -> FlowView {
     let context = &plan.flow.context;
     FlowView {
         pipeline: context.pipeline.clone(),
         source: context.source,
         sink: context.sink.clone(),
         kind: plan.sink.kind(),
-        channels: context.channels.clone().unwrap_or_default(),
+        channels: context.channels.clone().unwrap_or_else(|| ["*".into()].into()),
         status: flow.status(),
+        outbox,
     }
 }
 
 fn describe_metrics() {
     pgherald_core::describe_metrics();
-    pgherald_listener::describe_metrics();
+    sources::describe_metrics();
     sinks::describe_metrics();
 }

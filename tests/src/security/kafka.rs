@@ -117,3 +117,55 @@ async fn scram_over_tls_carries_and_whatever_is_wrong_is_waited_for() {
     };
     refused.shows(&stranger, log).await;
 }
+
+/// Its second listener asks for a certificate that the authority signed.
+async fn mutual(made: &Certificates) -> Kafka {
+    let listener = "listener.name.proxied.ssl";
+    let builder = Kafka::builder().properties(&format!(
+        "num.network.threads=1\n\
+         listener.security.protocol.map=DIRECT:PLAINTEXT,PROXIED:SSL,CONTROLLER:PLAINTEXT\n\
+         {KIND}=PEM\n{CHAIN}={}\n{KEY}={}\n{listener}.client.auth=required\n\
+         {listener}.truststore.type=PEM\n{listener}.truststore.certificates={}",
+        folded(made.certificate_pem()),
+        folded(made.key_pem()),
+        folded(made.authority_pem())
+    ));
+    builder.start().await.expect("Kafka with client certificates starts")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_certificate_carries_and_a_strangers_is_waited_for() {
+    let (made, other, files) =
+        (Certificates::new().unwrap(), Certificates::new().unwrap(), Files::new());
+    let (postgres, kafka) = (postgres().await, mutual(&made).await);
+    let ca = files.trust(&made);
+    let (cert, key) = (
+        files.write("client.crt", other.certificate_pem()),
+        files.write("client.key", other.key_pem()),
+    );
+    let settings = |certificate: &str| {
+        Config::new(&postgres.url(), &["orders"]).with(&format!(
+            "[{SINK}]\nbrokers = \"127.0.0.1:{}\"\ntopic = \"mutual\"\ncreate_topics = true\n\
+             [{SINK}.tls]\nca_file = {ca:?}\n{certificate}",
+            kafka.proxied_port()
+        ))
+    };
+    let log = || kafka.log();
+    let tls_key = format!("{SINK}.tls");
+    let stranger = Trouble {
+        words: &["refuse the client's certificate"],
+        key: &tls_key,
+        fix: "tls.cert_file",
+        refusal: "SSL handshake failed",
+    };
+    let nobody = Bridge::start(settings("").text()).await.unwrap();
+    stranger.shows(&nobody, log).await;
+    drop(nobody);
+    let with = settings(&format!("cert_file = {cert:?}\nkey_file = {key:?}"));
+    let bridge = Bridge::start(with.text()).await.unwrap();
+    stranger.shows(&bridge, log).await;
+    files.write("client.key", made.key_pem());
+    files.write("client.crt", made.certificate_pem());
+    carries(&bridge, &postgres).await;
+    assert_eq!(bridge.terminate(SOON).await.unwrap(), Some(0), "{}", bridge.log());
+}

@@ -71,8 +71,10 @@ fn content_type(message: &Message) -> Option<&str> {
     match &message.body {
         Body::Gap(_) => Some(GAP_MEDIA_TYPE),
         Body::Tombstone => own(message, CONTENT_TYPE_HEADER),
-        Body::Payload(_) | Body::Unreadable(_) => own(message, CONTENT_TYPE_HEADER)
-            .or_else(|| Some(message.content_type.as_str()).filter(|known| !known.is_empty())),
+        Body::Payload(_) | Body::Oversize(_) | Body::Unreadable(_) => {
+            own(message, CONTENT_TYPE_HEADER)
+                .or_else(|| Some(message.content_type.as_str()).filter(|known| !known.is_empty()))
+        }
     }
 }
 

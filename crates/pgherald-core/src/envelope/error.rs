@@ -11,6 +11,9 @@ pub enum WrapError {
     /// The source could not read the message.
     #[error("the source could not read the message: {0}")]
     Unreadable(Box<str>),
+    /// The payload is above `message_bytes_max`, and the source did not fetch it.
+    #[error("its payload of {0} bytes was not fetched: it is above message_bytes_max")]
+    Oversize(usize),
     /// The bridge itself or the protocol sets that header.
     #[error("the header {0:?} is reserved: send it under another name")]
     Reserved(Box<str>),

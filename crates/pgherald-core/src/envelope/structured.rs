@@ -72,7 +72,7 @@ fn data<'m>(message: &'m Message, content_type: Option<&str>) -> Option<Data<'m>
     let payload = match &message.body {
         Body::Payload(payload) => payload,
         Body::Gap(gap) => return Some(Data::Gap(gap)),
-        Body::Tombstone | Body::Unreadable(_) => return None,
+        Body::Tombstone | Body::Oversize(_) | Body::Unreadable(_) => return None,
     };
     match media_type::nature(content_type?) {
         Nature::Json => serde_json::from_slice(payload).ok().map(Data::Json),

@@ -37,6 +37,8 @@ pub(super) struct Health {
     /// The last publish was confirmed, or there was none.
     pub(super) confirmed: bool,
     pub(super) stopping: bool,
+    /// What keeps the running source from handing over what is there.
+    pub(super) waits_for: Option<Arc<str>>,
 }
 
 impl Health {
@@ -46,6 +48,7 @@ impl Health {
             sink: SinkPhase::Closed,
             confirmed: true,
             stopping: false,
+            waits_for: None,
         }
     }
 
@@ -72,7 +75,7 @@ impl Health {
             _ if !self.confirmed => {
                 not_ready(Running, &"the last publish has not been confirmed yet".into())
             }
-            _ => (Running, true, None),
+            _ => (Running, true, self.waits_for.clone()),
         }
     }
 }

@@ -12,11 +12,15 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::health::{Health, SinkPhase, SourcePhase};
 use super::{FlowContext, FlowSettings};
+use super::{
+    health::{Health, SinkPhase, SourcePhase},
+    replay::Replayed,
+};
 use crate::{
     Batch, Checkpoint, FlowState, FlowStatus, GAPS_REMEMBERED, Gap, Ordering, Settled,
-    metrics::FlowMetrics, window::Window,
+    metrics::FlowMetrics,
+    window::{Released, Window},
 };
 
 /// How far the source side has come; the sink side follows it.
@@ -51,6 +55,8 @@ pub(super) struct Link {
     pub(super) pushed: Notify,
     pub(super) attachment: watch::Sender<Attachment>,
     pub(super) opened: watch::Sender<Option<SinkOpened>>,
+    /// What became of dead letters that were sent again.
+    pub(super) replayed: Replayed,
     window: Mutex<Window>,
     settled: Mutex<Arc<Settled>>,
     health: Mutex<Health>,
@@ -73,6 +79,7 @@ impl Link {
             pushed: Notify::new(),
             attachment: watch::Sender::new(Attachment::None),
             opened: watch::Sender::new(None),
+            replayed: Replayed::default(),
             window: Mutex::new(Window::new(context.budget, context.batch, ordering)),
             settled: Mutex::default(),
             health: Mutex::new(Health::new()),
@@ -107,12 +114,18 @@ impl Link {
 
     /// Lets go of what is settled, and tells the source.
     pub(super) fn release(&self) {
-        let (newest, messages, bytes) = {
+        let (Released { newest, replayed }, messages, bytes) = {
             let mut window = self.window();
             (window.release(), window.messages(), window.bytes())
         };
+        let freed = newest.is_some() || replayed.is_some();
         if let Some(checkpoint) = newest {
             self.settled().advance(checkpoint);
+        }
+        if let Some(ids) = replayed {
+            self.replayed.left(ids);
+        }
+        if freed {
             self.freed.notify_one();
         }
         if messages == 0 {
@@ -125,9 +138,15 @@ impl Link {
     /// The session has ended and its source can be read again: everything is void.
     pub(super) fn forget(&self) {
         self.window().clear();
+        self.replayed.forget();
         *self.settled.lock().expect("no panic happens under this lock") = Arc::default();
         self.release();
         self.freed.notify_one();
+    }
+
+    /// The flow's state, as everybody sees it.
+    pub(super) fn state(&self) -> FlowState {
+        self.status.borrow().state
     }
 
     pub(super) fn undelivered(&self) -> usize {
@@ -154,12 +173,35 @@ impl Link {
         });
     }
 
+    /// A source that becomes blocked behind a sink that is blocked or halted changes no state, and is
+    /// logged all the same: nobody else says it.
     pub(super) fn source_phase(&self, phase: SourcePhase) {
-        self.change(|health| health.source = phase);
+        let mut before = phase.clone();
+        let logged =
+            self.change(|health| before = std::mem::replace(&mut health.source, phase.clone()));
+        if let (SourcePhase::Blocked(reason), false) = (&phase, logged || before == phase) {
+            let (pipeline, sink) = (&*self.context.pipeline, &*self.context.sink);
+            tracing::warn!(pipeline, sink, reason = &**reason, "the flow's source is blocked too");
+        }
     }
 
     pub(super) fn sink_phase(&self, phase: SinkPhase) {
         self.change(|health| health.sink = phase);
+    }
+
+    /// A writer is open; says whether that is all there is to know. Where opening connects nothing,
+    /// what kept the last writer from confirming may still be there: a sink that failed, and has
+    /// messages waiting, is well at its first confirmation and not before.
+    pub(super) fn sink_opened(&self) -> bool {
+        let nothing_waits = self.window().is_empty();
+        let mut is_well = false;
+        self.change(|health| {
+            is_well = nothing_waits || health.sink == SinkPhase::Closed;
+            if is_well {
+                health.sink = SinkPhase::Open;
+            }
+        });
+        is_well
     }
 
     pub(super) fn confirmed(&self, confirmed: bool) {
@@ -167,11 +209,12 @@ impl Link {
     }
 
     /// Looks at what only time changes.
-    pub(super) fn look(&self) {
-        self.change(|_| ());
+    pub(super) fn look(&self, waits_for: Option<Arc<str>>) {
+        self.change(|health| health.waits_for = waits_for);
     }
 
-    fn change(&self, change: impl FnOnce(&mut Health)) {
+    /// Whether the state is another one now, and logged.
+    fn change(&self, change: impl FnOnce(&mut Health)) -> bool {
         let (waiting, messages, bytes, empty) = {
             let window = self.window();
             let waiting = window.oldest().map(|since| since.elapsed()).unwrap_or_default();
@@ -201,6 +244,7 @@ impl Link {
         if changed {
             self.log_state(state, reason.as_deref());
         }
+        changed
     }
 
     fn log_state(&self, state: FlowState, reason: Option<&str>) {

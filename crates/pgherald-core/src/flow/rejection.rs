@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::{OnRejected, link::Link};
 use crate::{
     Body, BoxError, ContentType, Gap, GapReason, Headers, Message, MessageId, RejectedMessage,
@@ -18,6 +20,14 @@ const REJECTIONS_IN_A_ROW_MAX: u32 = 100;
 pub(super) struct Rejection {
     pub(super) place: Place,
     pub(super) error: BoxError,
+    /// When it was found to be rejected.
+    pub(super) at: Instant,
+}
+
+impl Rejection {
+    pub(super) fn new(place: Place, error: BoxError) -> Self {
+        Self { place, error, at: Instant::now() }
+    }
 }
 
 /// Carries out the policy, and counts rejected messages in a row.
@@ -32,6 +42,8 @@ pub(super) struct Policy {
 pub(super) enum Verdict {
     /// It is disposed of; go on behind it.
     GoOn,
+    /// Keep it as a dead letter first; then it is disposed of.
+    Keep(Box<Message>),
     /// Send nothing behind it, because of this.
     Halt(String),
 }
@@ -59,6 +71,9 @@ impl Policy {
             link.window().dispose(rejection.place);
             return Verdict::GoOn;
         }
+        if link.window().is_replay(rejection.place.0) {
+            return Verdict::Keep(Box::new(message));
+        }
         let verdict = self.verdict(link, &message, rejection);
         self.halted_at = matches!(verdict, Verdict::Halt(_)).then_some(message.id);
         verdict
@@ -77,9 +92,10 @@ impl Policy {
         }
         match self.on_rejected {
             OnRejected::Halt => Verdict::Halt(format!(
-                "message {} was rejected: {}; repair it or set on_rejected = \"skip\"",
+                "message {} was rejected: {}; repair it, or set on_rejected to \"dead_letter\" or \"skip\"",
                 message.id, rejection.error
             )),
+            OnRejected::DeadLetter => Verdict::Keep(Box::new(message.clone())),
             OnRejected::Skip => {
                 let gap = gap_in_place_of(message);
                 link.report(gap.gap().expect("a gap was just made"));
@@ -170,10 +186,10 @@ mod tests {
     fn a_hundred_messages_in_a_row_halt_and_their_gaps_do_not_count() {
         let (link, mut policy) = (link(), Policy::new(OnRejected::Skip));
         let messages = (0..100).map(message).collect();
-        link.push(Batch { messages, end: Checkpoint(Bytes::new()) });
+        link.push(Batch { messages, end: Some(Checkpoint(Bytes::new())) });
         let sequence = link.window().take().unwrap().sequence;
         let mut halts = |place| {
-            let rejection = Rejection { place: (sequence, place), error: "no".into() };
+            let rejection = Rejection::new((sequence, place), "no".into());
             matches!(policy.apply(&link, &rejection), Verdict::Halt(_))
         };
         for place in 0..99 {

@@ -11,6 +11,7 @@ use self::publishing::{End, Publishing};
 use super::{
     FlowSettings,
     health::SinkPhase,
+    keeper::Keeper,
     link::{Attachment, Link, SinkOpened, chain},
     rejection::Policy,
 };
@@ -22,6 +23,9 @@ const IN_VAIN_AFTER: Duration = Duration::from_secs(2);
 /// The longest backoff while the process drains.
 const DRAINING_TRIES_EVERY: Duration = Duration::from_millis(500);
 
+/// The longest wait that a destination can ask for: one that asks for a day may be well in a minute.
+const ASKED_WAIT_MAX: Duration = Duration::from_secs(300);
+
 pub(super) struct SinkSide<'a> {
     link: &'a Link,
     sink: &'a dyn Sink,
@@ -31,6 +35,7 @@ pub(super) struct SinkSide<'a> {
     gaps_only_since: Option<Instant>,
     random: SmallRng,
     policy: Policy,
+    keeper: Option<Keeper<'a>>,
 }
 
 impl<'a> SinkSide<'a> {
@@ -39,6 +44,7 @@ impl<'a> SinkSide<'a> {
         sink: &'a dyn Sink,
         settings: &FlowSettings,
         source_has_positions: bool,
+        keeper: Option<Keeper<'a>>,
     ) -> Self {
         Self {
             link,
@@ -49,6 +55,7 @@ impl<'a> SinkSide<'a> {
             gaps_only_since: None,
             random: SmallRng::seed_from_u64(!settings.jitter_seed),
             policy: Policy::new(settings.on_rejected),
+            keeper,
         }
     }
 
@@ -101,16 +108,23 @@ impl<'a> SinkSide<'a> {
     }
 
     async fn carry(&mut self, attachment: u64, opened: Opened) -> End {
-        self.link.sink_phase(SinkPhase::Open);
         let Opened { writer, resume } = opened;
         if let Some(checkpoint) = &resume {
             self.link.window().settle_through(checkpoint);
             self.link.release();
         }
+        let is_well = self.link.sink_opened();
         self.link.opened.send_replace(Some(SinkOpened { attachment, resume }));
         self.link.window().rewind();
         let void = self.void(attachment);
-        let publishing = Publishing::new(self.link, &mut self.policy);
+        let outcomes_within = self.sink.outcomes_within();
+        let publishing = Publishing::new(
+            self.link,
+            &mut self.policy,
+            self.keeper.as_mut(),
+            outcomes_within,
+            !is_well,
+        );
         let opened_at = Instant::now();
         let (end, confirmed) = publishing.run(writer, void).await;
         if confirmed || opened_at.elapsed() > self.backoff.cap {
@@ -120,14 +134,21 @@ impl<'a> SinkSide<'a> {
     }
 
     async fn wait_after(&mut self, error: SinkError) {
-        let why = chain(&error);
-        self.link.sink_phase(match error {
-            SinkError::Blocked(_) => SinkPhase::Blocked(why),
-            SinkError::Transient(_) | SinkError::Fenced(_) => SinkPhase::Failed(why),
-        });
-        self.link.confirmed(false);
         self.failures = self.failures.saturating_add(1);
         let wait = self.backoff.wait(self.failures, &mut self.random);
+        let why = chain(&error);
+        let (phase, wait) = match error {
+            SinkError::Blocked(_) => (SinkPhase::Blocked(why), wait),
+            SinkError::Transient(_) | SinkError::Fenced(_) => (SinkPhase::Failed(why), wait),
+            SinkError::Later { wait: asked, .. } => {
+                let wait = wait.max(asked.min(ASKED_WAIT_MAX));
+                let seconds = wait.as_secs_f64().ceil();
+                let why = format!("{why} (the next attempt is {seconds} s later)");
+                (SinkPhase::Failed(why.into()), wait)
+            }
+        };
+        self.link.sink_phase(phase);
+        self.link.confirmed(false);
         self.wait(wait).await;
     }
 

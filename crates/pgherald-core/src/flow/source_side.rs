@@ -77,14 +77,25 @@ impl<'a> SourceSide<'a> {
     /// nothing to ask it, and begins at once.
     async fn begin(
         &self,
-        attached: Box<dyn Attached>,
+        mut attached: Box<dyn Attached>,
     ) -> Result<Option<Box<dyn Session>>, SourceError> {
         let resume = match self.source.has_positions() {
-            true => self.until_stop(self.sink_opened()).await,
-            false => Some(None),
+            true => self.until_stop(self.sink_opened_beside(&mut *attached)).await,
+            false => Some(Ok(None)),
         };
         let Some(resume) = resume else { return Ok(None) };
-        attached.read_from(resume).await.map(Some)
+        attached.read_from(resume?).await.map(Some)
+    }
+
+    async fn sink_opened_beside(
+        &self,
+        attached: &mut dyn Attached,
+    ) -> Result<Option<Checkpoint>, SourceError> {
+        tokio::select! {
+            biased;
+            resume = self.sink_opened() => Ok(resume),
+            error = attached.tend() => Err(error),
+        }
     }
 
     async fn sink_opened(&self) -> Option<Checkpoint> {
@@ -110,14 +121,14 @@ impl<'a> SourceSide<'a> {
                 Err(error) => return error,
             };
             self.failures = 0;
-            if batch.messages.is_empty() && last.as_ref() == Some(&batch.end) {
+            if batch.messages.is_empty() && last == batch.end {
                 tokio::select! {
                     biased;
                     () = self.more_room_than(room) => continue,
                     error = session.tend(&settled) => return error,
                 }
             }
-            last = Some(batch.end.clone());
+            last.clone_from(&batch.end);
             self.link.push(batch);
         }
     }
@@ -143,10 +154,16 @@ impl<'a> SourceSide<'a> {
     /// The process is stopping: what was read is settled first, then acknowledged.
     async fn ack_the_rest(&self, session: &mut dyn Session) -> Result<(), SourceError> {
         self.link.attachment.send_replace(Attachment::Over);
+        let settled = self.link.settled();
         while !self.link.window().is_empty() {
-            self.link.freed.notified().await;
+            // The lock has to be held until the last message is settled.
+            tokio::select! {
+                biased;
+                () = self.link.freed.notified() => {}
+                error = session.tend(&settled) => return Err(error),
+            }
         }
-        match self.link.settled().newest() {
+        match settled.newest() {
             Some(checkpoint) => session.ack(&checkpoint).await,
             None => Ok(()),
         }

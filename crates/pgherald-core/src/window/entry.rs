@@ -41,13 +41,22 @@ impl Entry {
         self.batch.messages.len()
     }
 
+    /// Messages that would be lost with this entry; what is sent again is kept elsewhere.
     pub(super) fn undelivered(&self) -> usize {
+        if self.is_replay() {
+            return 0;
+        }
         let messages = self.batch.messages.iter().zip(&self.fates);
         messages.filter(|(m, fate)| **fate != Fate::Settled && m.gap().is_none()).count()
     }
 
     pub(super) fn is_settled(&self) -> bool {
         self.open == 0
+    }
+
+    /// Dead letters that are sent again.
+    pub(super) fn is_replay(&self) -> bool {
+        self.batch.end.is_none()
     }
 
     pub(super) fn was_published(&self) -> bool {
@@ -65,9 +74,13 @@ impl Entry {
     /// Appends the batch that follows, where neither was published and the result stays within
     /// the limits. A gap that directly follows a gap joins it.
     pub(super) fn join(&mut self, later: Entry, limits: &BatchLimits) -> Result<(), Entry> {
+        // What is sent again keeps apart: it has no checkpoint to give or to take.
+        if self.is_replay() || later.is_replay() {
+            return Err(later);
+        }
         let fits = self.len() + later.len() <= limits.messages
             && self.bytes.saturating_add(later.bytes) <= limits.bytes;
-        if self.published || !(fits || later.len() == 0) {
+        if self.published || !(fits || later.len() == 0 || self.absorbs_all_of(&later)) {
             return Err(later);
         }
         let batch = Arc::make_mut(&mut self.batch);
@@ -82,6 +95,17 @@ impl Entry {
         self.open = self.fates.len();
         self.bytes = batch.size();
         Ok(())
+    }
+
+    /// Whether `later` is one gap that becomes a part of the gap at the end: it takes no room, so no
+    /// limit keeps the two apart.
+    fn absorbs_all_of(&self, later: &Entry) -> bool {
+        let is_joinable =
+            |message: &Message| message.gap().is_some_and(|gap| gap.rejected.is_none());
+        match (self.batch.messages.last(), &later.batch.messages[..]) {
+            (Some(last), [only]) => is_joinable(last) && is_joinable(only),
+            _ => false,
+        }
     }
 
     /// Marks what is about to be published; returns the batch, and how many of the marked

@@ -81,7 +81,7 @@ impl Model {
             messages.push(message);
             self.pushed += 1;
         }
-        window.push(Batch { messages, end: checkpoint(self.pushed) }, now);
+        window.push(Batch { messages, end: Some(checkpoint(self.pushed)) }, now);
     }
 
     fn take(&mut self, window: &mut Window) {
@@ -108,7 +108,7 @@ impl Model {
     }
 
     fn release(&mut self, window: &mut Window) {
-        if let Some(checkpoint) = window.release() {
+        if let Some(checkpoint) = window.release().newest {
             let through = u64::from_be_bytes(checkpoint.0[..].try_into().unwrap());
             assert!(through >= self.released, "checkpoints go forward");
             assert!((0..through).all(|n| self.settled.contains(&n)), "acked before it settled");
@@ -175,7 +175,7 @@ proptest! {
 fn window(ordering: Ordering) -> Window {
     let mut window = Window::new(BUDGET, LIMITS, ordering);
     let messages = (0..4).map(|number| message(number, 1)).collect();
-    window.push(Batch { messages, end: checkpoint(4) }, Instant::now());
+    window.push(Batch { messages, end: Some(checkpoint(4)) }, Instant::now());
     window
 }
 
@@ -215,22 +215,22 @@ fn what_was_certainly_not_sent_makes_nobody_repeat() {
 fn a_message_above_the_budget_travels_alone() {
     let mut window = Window::new(BUDGET, LIMITS, Ordering::Flow);
     assert!(window.room().unwrap().admits(0, 0, BUDGET.bytes * 2));
-    let large = Batch { messages: vec![message(0, 255)], end: checkpoint(1) };
+    let large = Batch { messages: vec![message(0, 255)], end: Some(checkpoint(1)) };
     window.push(large, Instant::now());
     let room = window.room().unwrap();
     assert!(!room.admits(0, 0, 1), "nothing joins it: {room:?}");
     let turn = window.take().unwrap();
     window.resolve(turn.sequence, &[], &mut |_| ());
-    assert_eq!(window.release(), Some(checkpoint(1)));
+    assert_eq!(window.release().newest, Some(checkpoint(1)));
 }
 
 #[test]
 fn what_joins_an_empty_batch_is_published() {
     let mut window = window(Ordering::Flow);
     let first = window.take().unwrap();
-    window.push(Batch { messages: Vec::new(), end: checkpoint(4) }, Instant::now());
+    window.push(Batch { messages: Vec::new(), end: Some(checkpoint(4)) }, Instant::now());
     assert!(window.take().is_none());
-    let later = Batch { messages: vec![message(4, 1)], end: checkpoint(5) };
+    let later = Batch { messages: vec![message(4, 1)], end: Some(checkpoint(5)) };
     window.push(later, Instant::now());
     assert!(window.waiting().is_some());
     let second = window.take().expect("the message behind the empty batch is next");
@@ -238,7 +238,7 @@ fn what_joins_an_empty_batch_is_published() {
     for turn in [first, second] {
         window.resolve(turn.sequence, &[], &mut |_| ());
     }
-    assert_eq!(window.release(), Some(checkpoint(5)));
+    assert_eq!(window.release().newest, Some(checkpoint(5)));
     assert!(window.is_empty());
 }
 
@@ -257,13 +257,60 @@ fn gaps_with_no_message_between_them_become_one() {
         });
         message
     };
+    for limits in [LIMITS, BatchLimits { messages: 1, ..LIMITS }] {
+        let mut window = Window::new(BUDGET, limits, Ordering::Flow);
+        for number in [1, 2] {
+            let batch = Batch { messages: vec![gap(number)], end: Some(checkpoint(number)) };
+            window.push(batch, Instant::now());
+        }
+        assert_eq!(window.messages(), 1, "{limits:?}");
+        let turn = window.take().unwrap();
+        assert_eq!(turn.batch.end, Some(checkpoint(2)));
+        assert_eq!(turn.batch.messages[0].gap().unwrap().seconds(), 1.0);
+    }
+}
+
+#[test]
+fn what_is_sent_again_keeps_apart_and_moves_no_checkpoint() {
     let mut window = Window::new(BUDGET, LIMITS, Ordering::Flow);
-    for number in [1, 2] {
-        let batch = Batch { messages: vec![gap(number)], end: checkpoint(number) };
+    let batch = |number, end| Batch { messages: vec![message(number, 1)], end };
+    for (number, end) in [(0, Some(checkpoint(1))), (7, None), (1, Some(checkpoint(2)))] {
+        window.push(batch(number, end), Instant::now());
+    }
+    window.push(Batch { messages: Vec::new(), end: Some(checkpoint(3)) }, Instant::now());
+    assert_eq!(window.undelivered(), 2, "what is kept elsewhere is not lost");
+    let turns: Vec<Turn> = std::iter::from_fn(|| window.take()).collect();
+    assert_eq!(turns.len(), 3);
+    assert!(window.is_replay(turns[1].sequence) && !window.is_replay(turns[2].sequence));
+    let settle = |window: &mut Window, turn: usize| {
+        window.resolve(turns[turn].sequence, &[], &mut |_| ());
+        window.release()
+    };
+    let nothing = Released::default();
+    assert_eq!(settle(&mut window, 1), nothing, "something before it is open");
+    let both = settle(&mut window, 0);
+    assert_eq!(both.newest, Some(checkpoint(1)));
+    assert_eq!(both.replayed.unwrap(), [message(7, 1).id]);
+    let last = settle(&mut window, 2);
+    assert_eq!((last.newest, last.replayed), (Some(checkpoint(3)), None));
+}
+
+#[test]
+fn the_source_leaves_room_for_what_is_sent_again() {
+    let mut window = Window::new(BUDGET, LIMITS, Ordering::Flow);
+    let messages: Vec<Message> = (0..12).map(|number| message(number, 1)).collect();
+    for chunk in messages.chunks(4) {
+        let batch = Batch { messages: chunk.to_vec(), end: Some(checkpoint(1)) };
         window.push(batch, Instant::now());
     }
-    assert_eq!(window.messages(), 1);
+    let again = Batch { messages: messages[..3].to_vec(), end: None };
+    assert!(!window.fits(&again));
+    window.reserve(Some(&again));
     let turn = window.take().unwrap();
-    assert_eq!(turn.batch.end, checkpoint(2));
-    assert_eq!(turn.batch.messages[0].gap().unwrap().seconds(), 1.0);
+    window.resolve(turn.sequence, &[], &mut |_| ());
+    window.release();
+    assert_eq!(window.room().unwrap().messages, 1);
+    assert!(window.fits(&again));
+    window.reserve(None);
+    assert_eq!(window.room().unwrap().messages, 4);
 }

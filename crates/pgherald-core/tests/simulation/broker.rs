@@ -96,9 +96,10 @@ impl Sink for SimSink {
             let mut broker = self.broker.lock().unwrap();
             if broker.is_down() {
                 let why: BoxError = "down".into();
-                return Err(match broker.dice.random_bool(0.5) {
-                    true => SinkError::Transient(why),
-                    false => SinkError::Blocked(why),
+                return Err(match broker.dice.random_range(0..3) {
+                    0 => SinkError::Transient(why),
+                    1 => SinkError::Blocked(why),
+                    _ => SinkError::Later { why, wait: Duration::from_millis(700) },
                 });
             }
             broker.writer += 1;
@@ -232,7 +233,7 @@ impl SimWriter {
         sent: Vec<(usize, Message)>,
         mut open: Vec<(u32, Open)>,
         fate: Fate,
-        end: Checkpoint,
+        end: Option<Checkpoint>,
     ) -> BoxFuture<'static, Outcome> {
         let (due, number) = (self.due, self.number);
         let (broker, pending) = (Arc::clone(&self.broker), Arc::clone(&self.pending));
@@ -259,7 +260,8 @@ impl SimWriter {
             };
             sent[..stored].iter().for_each(|(_, message)| broker.store(message));
             if broker.scenario.exactly_once && stored == sent.len() && open.is_empty() {
-                broker.committed = Some(end);
+                // What is sent again moves no position.
+                broker.committed = end.or(broker.committed.take());
                 if lost {
                     broker.seen.push(Situation::CommitAnswerLost);
                 }

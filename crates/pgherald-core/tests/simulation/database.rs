@@ -271,7 +271,7 @@ impl SimSession {
         let count = messages.len();
         drop(database);
         self.hand_out(through, count, bytes);
-        Some(Batch { messages, end })
+        Some(Batch { messages, end: Some(end) })
     }
 
     fn hand_out(&mut self, through: usize, messages: usize, bytes: usize) {

@@ -187,7 +187,7 @@ impl Listening {
         }
         let waiting = !self.queue.is_empty();
         let end = Checkpoint(Bytes::copy_from_slice(&self.handed.to_be_bytes()));
-        (waiting || !messages.is_empty()).then_some(Batch { messages, end })
+        (waiting || !messages.is_empty()).then_some(Batch { messages, end: Some(end) })
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod broker;
 mod database;
+mod letters;
 mod listener;
 mod oracle;
 mod run;

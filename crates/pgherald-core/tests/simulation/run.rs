@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     broker::{Broker, SharedBroker, SimSink},
     database::{Database, SharedDatabase, SimSource},
+    letters::{Letters, SharedLetters, SimLetters},
     listener::{Listening, SharedListening, SimListener},
     oracle,
     scenario::{Scenario, Situation},
@@ -65,6 +66,7 @@ fn start(
     scenario: &Scenario,
     name: &'static str,
     broker: &SharedBroker,
+    letters: &SharedLetters,
     source: impl FnOnce(CancellationToken) -> Arc<dyn Source>,
 ) -> Process {
     let context = FlowContext {
@@ -86,7 +88,8 @@ fn start(
     let stop = CancellationToken::new();
     let sink: Arc<dyn Sink> =
         Arc::new(SimSink { broker: Arc::clone(broker), ordering: scenario.ordering });
-    let flow = Flow::new(settings, source(stop.clone()), sink);
+    let letters = Arc::new(SimLetters(Arc::clone(letters)));
+    let flow = Flow::new(settings, source(stop.clone()), sink).with_dead_letters(letters);
     let status = flow.status();
     let task = tokio::task::spawn_local(flow.run(stop.clone(), DRAIN));
     Process { stop, status, task }
@@ -96,10 +99,11 @@ fn start_reader(
     scenario: &Scenario,
     database: &SharedDatabase,
     broker: &SharedBroker,
+    letters: &SharedLetters,
     flow: &'static str,
 ) -> Process {
     let database = Arc::clone(database);
-    start(scenario, flow, broker, |stop| Arc::new(SimSource { database, flow, stop }))
+    start(scenario, flow, broker, letters, |stop| Arc::new(SimSource { database, flow, stop }))
 }
 
 async fn with_positions(scenario: &Scenario) -> Seen {
@@ -112,11 +116,12 @@ async fn with_positions_local(scenario: &Scenario) -> Seen {
     let (database, broker) = (Database::shared(scenario), Broker::shared(scenario));
     let dead = Broker::shared(scenario);
     dead.lock().unwrap().dead = true;
+    let (letters, none) = (Letters::shared(scenario), Letters::shared(scenario));
     let mut processes: Vec<Process> = (0..scenario.processes)
-        .map(|_| start_reader(scenario, &database, &broker, "live"))
+        .map(|_| start_reader(scenario, &database, &broker, &letters, "live"))
         .collect();
     let neighbour =
-        scenario.dead_neighbour.then(|| start_reader(scenario, &database, &dead, "dead"));
+        scenario.dead_neighbour.then(|| start_reader(scenario, &database, &dead, &none, "dead"));
     for _ in 0..scenario.steps {
         let most = if dice.random_bool(0.1) { 60 } else { 6 };
         database.lock().unwrap().commit(dice.random_range(0..most));
@@ -137,7 +142,10 @@ async fn with_positions_local(scenario: &Scenario) -> Seen {
             }
             victim.task.abort();
             let _ = victim.task.await;
-            processes.push(start_reader(scenario, &database, &broker, "live"));
+            processes.push(start_reader(scenario, &database, &broker, &letters, "live"));
+        }
+        if chance(50) {
+            letters.lock().unwrap().ask(false);
         }
         note_halt(&processes, &mut seen);
         sleep(Duration::from_millis(dice.random_range(0..120))).await;
@@ -149,6 +157,7 @@ async fn with_positions_local(scenario: &Scenario) -> Seen {
         assert!(carriers <= 1, "two processes carry one flow");
     }
     calm(&database, &broker);
+    letters.lock().unwrap().calm = true;
     let neighbour = match neighbour {
         Some(neighbour) => {
             *seen.entry(Situation::DeadSinkBesideALiveOne).or_default() += 1;
@@ -157,7 +166,8 @@ async fn with_positions_local(scenario: &Scenario) -> Seen {
         None => None,
     };
     everything_settles(&database, &processes).await;
-    check_positions(scenario, &database, &broker);
+    dead_letters_arrive(&letters).await;
+    check_positions(scenario, &database, &broker, &letters);
     // Stops in the middle of traffic: what was read is delivered and acknowledged.
     database.lock().unwrap().commit(30);
     for process in processes.into_iter().chain(neighbour) {
@@ -171,10 +181,12 @@ async fn with_positions_local(scenario: &Scenario) -> Seen {
         broker.lock().unwrap().log.iter().map(|stored| stored.id.clone()).collect();
     for (place, id) in ids.iter().enumerate() {
         let arrived = stored.contains(id) || stored.contains(&id.replace("row-", "row-gap-"));
-        assert!(place >= cursor || arrived, "{id} is acknowledged and not stored");
+        let kept = letters.lock().unwrap().holds(id);
+        assert!(place >= cursor || arrived || kept, "{id} is acknowledged and not stored");
     }
     collect(&mut seen, &database.lock().unwrap().seen);
     collect(&mut seen, &broker.lock().unwrap().seen);
+    collect(&mut seen, &letters.lock().unwrap().seen);
     seen
 }
 
@@ -223,6 +235,16 @@ async fn everything_settles(database: &SharedDatabase, processes: &[Process]) {
     }
 }
 
+/// The operator asks for everything that is kept; what is asked for arrives.
+async fn dead_letters_arrive(letters: &SharedLetters) {
+    let deadline = Instant::now() + Duration::from_secs(300);
+    while !letters.lock().unwrap().all_arrived() {
+        assert!(Instant::now() < deadline, "dead letters are stuck: {:?}", letters.lock());
+        letters.lock().unwrap().ask(true);
+        sleep(Duration::from_millis(500)).await;
+    }
+}
+
 /// The ids that must have arrived, in source order: a skipped message by the gap in its place.
 fn ids(database: &SharedDatabase, scenario: &Scenario) -> Vec<String> {
     let database = database.lock().unwrap();
@@ -234,7 +256,12 @@ fn ids(database: &SharedDatabase, scenario: &Scenario) -> Vec<String> {
     database.rows.iter().map(id).collect()
 }
 
-fn check_positions(scenario: &Scenario, database: &SharedDatabase, broker: &SharedBroker) {
+fn check_positions(
+    scenario: &Scenario,
+    database: &SharedDatabase,
+    broker: &SharedBroker,
+    letters: &SharedLetters,
+) {
     let ids = ids(database, scenario);
     let log = broker.lock().unwrap().log.clone();
     let stored: BTreeSet<&str> = log.iter().map(|stored| stored.id.as_str()).collect();
@@ -246,7 +273,9 @@ fn check_positions(scenario: &Scenario, database: &SharedDatabase, broker: &Shar
         let may_skip = scenario.on_rejected == OnRejected::Skip && scenario.poison > 0;
         assert!(!skipped || may_skip, "{id} was skipped");
         // Both, when a crash lies between the gap and its acknowledgement.
-        if skipped && scenario.ordering == Ordering::Flow {
+        if letters.lock().unwrap().holds(id) {
+            // It comes when it is asked for.
+        } else if skipped && scenario.ordering == Ordering::Flow {
             order.push(gap);
         } else if arrived && !skipped {
             order.push(id.clone());
@@ -272,16 +301,22 @@ async fn without_positions(scenario: &Scenario) -> Seen {
     tokio::task::LocalSet::new().run_until(without_positions_local(scenario)).await
 }
 
-fn start_listener(scenario: &Scenario, world: &SharedListening, broker: &SharedBroker) -> Process {
+fn start_listener(
+    scenario: &Scenario,
+    world: &SharedListening,
+    broker: &SharedBroker,
+    letters: &SharedLetters,
+) -> Process {
     let world = Arc::clone(world);
-    start(scenario, "live", broker, |stop| Arc::new(SimListener { world, stop }))
+    start(scenario, "live", broker, letters, |stop| Arc::new(SimListener { world, stop }))
 }
 
 async fn without_positions_local(scenario: &Scenario) -> Seen {
     let mut dice = SmallRng::seed_from_u64(scenario.seed ^ 0xdef);
     let mut seen = Seen::new();
     let (world, broker) = (Listening::shared(scenario), Broker::shared(scenario));
-    let mut process = start_listener(scenario, &world, &broker);
+    let letters = Letters::shared(scenario);
+    let mut process = start_listener(scenario, &world, &broker, &letters);
     for _ in 0..scenario.steps {
         for _ in 0..dice.random_range(0..12) {
             world.lock().unwrap().announce();
@@ -299,7 +334,7 @@ async fn without_positions_local(scenario: &Scenario) -> Seen {
             let delivered = delivered(&broker);
             world.lock().unwrap().kill(&delivered);
             *seen.entry(Situation::Killed).or_default() += 1;
-            process = start_listener(scenario, &world, &broker);
+            process = start_listener(scenario, &world, &broker, &letters);
         }
         sleep(Duration::from_millis(dice.random_range(0..80))).await;
     }
@@ -310,12 +345,15 @@ async fn without_positions_local(scenario: &Scenario) -> Seen {
     if halted {
         sleep(Duration::from_secs(31)).await;
     }
+    letters.lock().unwrap().calm = true;
+    dead_letters_arrive(&letters).await;
     process.stop.cancel();
     let end = process.task.await.unwrap();
     assert_eq!(end, FlowEnd { dropped: 0, drained: true }, "the broker is calm: all is delivered");
-    check_listening(scenario, &world, &broker);
+    check_listening(scenario, &world, &broker, &letters);
     collect(&mut seen, &world.lock().unwrap().seen);
     collect(&mut seen, &broker.lock().unwrap().seen);
+    collect(&mut seen, &letters.lock().unwrap().seen);
     seen
 }
 
@@ -323,7 +361,12 @@ fn delivered(broker: &SharedBroker) -> BTreeSet<String> {
     broker.lock().unwrap().log.iter().map(|stored| stored.id.clone()).collect()
 }
 
-fn check_listening(scenario: &Scenario, world: &SharedListening, broker: &SharedBroker) {
+fn check_listening(
+    scenario: &Scenario,
+    world: &SharedListening,
+    broker: &SharedBroker,
+    letters: &SharedLetters,
+) {
     let world = world.lock().unwrap();
     let stored = delivered(broker);
     let mut order = Vec::new();
@@ -333,7 +376,10 @@ fn check_listening(scenario: &Scenario, world: &SharedListening, broker: &Shared
         let joined = is_gap && std::mem::replace(&mut behind_a_gap, is_gap);
         behind_a_gap = is_gap;
         let gap = id.replace("s-", "s-gap-");
-        if stored.contains(id) {
+        if letters.lock().unwrap().holds(id) {
+            let asked_for = letters.lock().unwrap().is_asked_for(id);
+            assert!(stored.contains(id) || !asked_for, "{id} was kept, asked for, and is lost");
+        } else if stored.contains(id) {
             order.push(id.clone());
         } else if stored.contains(&gap) {
             assert!(world.rejected.contains(id), "{id} was skipped without being poison");

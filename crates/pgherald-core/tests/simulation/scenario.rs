@@ -38,10 +38,18 @@ pub(crate) enum Situation {
     Overflow,
     /// An outcome that never came.
     OutcomeLost,
+    /// A message kept as a dead letter.
+    DeadLettered,
+    /// The place for dead letters away when it was needed.
+    DeadLettersAway,
+    /// A dead letter sent again, and confirmed.
+    SentAgain,
+    /// A dead letter sent again, and rejected again.
+    RejectedAgain,
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 19] = [
         Self::DeadSinkBesideALiveOne,
         Self::AboveTheBudget,
         Self::RefusalWithLaterOnesConfirmed,
@@ -57,6 +65,10 @@ impl Situation {
         Self::Killed,
         Self::Overflow,
         Self::OutcomeLost,
+        Self::DeadLettered,
+        Self::DeadLettersAway,
+        Self::SentAgain,
+        Self::RejectedAgain,
     ];
 }
 
@@ -100,7 +112,11 @@ impl Scenario {
             positions,
             ordering: if by_key { Ordering::Key } else { Ordering::Flow },
             exactly_once,
-            on_rejected: if dice.random_bool(0.5) { OnRejected::Halt } else { OnRejected::Skip },
+            on_rejected: match dice.random_range(0..3) {
+                0 => OnRejected::Halt,
+                1 => OnRejected::Skip,
+                _ => OnRejected::DeadLetter,
+            },
             budget: Budget {
                 messages: dice.random_range(1..40),
                 bytes: dice.random_range(50..2_000),

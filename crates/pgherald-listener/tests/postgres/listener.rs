@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use pgherald_core::GapReason;
 use pgherald_listener::{Heard, ListenError, Listener, ListenerOptions, check};
 use pgherald_postgres::query;
-use pgherald_testkit::{Direction, FaultProxy, Postgres};
+use pgherald_testkit::{Direction, FaultProxy, Postgres, packages::PostgresVersion};
 use sqlx::Row;
 
 use crate::rig::{HEARTBEAT, announce, connection, settings};
@@ -109,8 +109,12 @@ async fn a_lost_session_is_a_gap_in_its_place() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn check_says_what_is_wrong() {
-    let postgres =
-        Postgres::builder().setting("max_notify_queue_pages", "64").start().await.unwrap();
+    let postgres = Postgres::builder()
+        .version(PostgresVersion::V18)
+        .setting("max_notify_queue_pages", "64")
+        .start()
+        .await
+        .unwrap();
     let findings = check(&settings(&postgres.url()), "postgres").await;
     let lines: Vec<_> = findings.iter().map(|f| format!("{:?} {}", f.level, f.text)).collect();
     assert_eq!(findings.len(), 2, "{lines:?}");

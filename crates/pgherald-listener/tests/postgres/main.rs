@@ -1,5 +1,6 @@
 //! The listener on a real PostgreSQL server, with real faults.
 
+mod examples;
 mod faults;
 mod listener;
 mod names;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pgherald_core::{Budget, GapReason, Room, Settled, Source};
 use pgherald_postgres::query;
-use pgherald_testkit::Postgres;
+use pgherald_testkit::{Postgres, packages::PostgresVersion};
 use sqlx::Row;
 use tokio::task::JoinSet;
 
@@ -39,12 +39,12 @@ async fn one_gap_with_exact_edges_for_the_slow_flow_alone() {
 
     let held = slow.read(ROOM, &settled).await.unwrap();
     assert_eq!(held.messages.len(), 100);
-    settled.advance(held.end);
+    settled.advance(held.end.expect("a source says where it stands"));
     // No further message arrives: the gap comes with the release alone.
     let gap = slow.read(ROOM, &settled).await.unwrap();
     let overflow = gap.messages[0].gap().unwrap();
     assert_eq!((overflow.reason, overflow.count), (GapReason::Overflow, Some(900)));
-    let slack = Duration::from_millis(50);
+    let slack = Duration::from_millis(500);
     assert!(overflow.from.unwrap() + slack >= before && overflow.to <= after + slack);
     // Two gaps and a hundred messages of the session came before.
     assert!(gap.messages[0].id.as_str().ends_with("-gap-102"), "{}", gap.messages[0].id);
@@ -62,8 +62,8 @@ async fn one_gap_with_exact_edges_for_the_slow_flow_alone() {
 async fn commit_order_from_many_and_throughput() {
     let postgres = Postgres::start().await.unwrap();
     let large = Budget { messages: 1_000_000, bytes: 1 << 30 };
-    let process =
-        Process::start(&postgres.url(), &[("one", &["a"], large), ("two", &["a"], large)]);
+    let flows: [(&str, &[&str], Budget); 2] = [("one", &["a"], large), ("two", &["a"], large)];
+    let process = Process::beating(SOON, &postgres.url(), &flows);
     let mut tasks = JoinSet::new();
     let heard: Vec<_> =
         process.sources.iter().map(|source| carry(source.clone(), &mut tasks)).collect();
@@ -112,8 +112,12 @@ async fn commit_order_from_many_and_throughput() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_notification_queue_is_no_gap() {
-    let postgres =
-        Postgres::builder().setting("max_notify_queue_pages", "64").start().await.unwrap();
+    let postgres = Postgres::builder()
+        .version(PostgresVersion::V18)
+        .setting("max_notify_queue_pages", "64")
+        .start()
+        .await
+        .unwrap();
     let process = Process::start(&postgres.url(), &[("bus", &["a"], BUDGET)]);
     let mut tasks = JoinSet::new();
     let heard = carry(process.sources[0].clone(), &mut tasks);

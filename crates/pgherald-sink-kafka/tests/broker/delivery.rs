@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pgherald_core::{Body, Only, Open};
+use pgherald_core::{Body, Message, Only, Open};
 use rdkafka::{
     config::ClientConfig,
     message::{Header, OwnedHeaders},
@@ -104,6 +104,27 @@ async fn gaps_tombstones_and_envelopes() {
     let nowhere = sink(&brokers, &json!({"topic": "app.{key}"}), Some(&["a"]));
     confirmed(open(&nowhere).await.as_mut(), vec![gap(&["a"])]).await;
     assert_eq!(cluster.read("app.a").await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reserved_header_rejects_its_message_alone() {
+    let cluster = Cluster::start().await;
+    cluster.create("t", 1, &[]).await;
+    let sink = sink(&cluster.kafka.bootstrap(), &json!({"topic": "t"}), Some(&["a"]));
+    let mut writer = open(&sink).await;
+    for name in ["ce_id", "ce-time", "CE_Source", "Nats-Msg-Id", "webhook-id", "authorization"] {
+        let headers = [(Box::from(name), Box::from("v"))].into_iter().collect();
+        let illegal = Message { headers, ..message(1, "a", None, "illegal") };
+        let batch = vec![message(0, "a", None, "0"), illegal, message(2, "a", None, "2")];
+        let (outcome, stopped) = publish(writer.as_mut(), batch).await;
+        assert!(stopped && outcome.session.is_none(), "{name} {outcome:?}");
+        let [(1, Open::Rejected(why)), (2, Open::Unsent)] = &outcome.open[..] else {
+            panic!("{name} {outcome:?}")
+        };
+        assert!(why.to_string().contains(name), "{why}");
+    }
+    confirmed(writer.as_mut(), vec![message(2, "a", None, "2")]).await;
+    assert_eq!(cluster.values("t").await, ["0", "0", "0", "0", "0", "0", "2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,7 +75,7 @@ pub(crate) fn gap(channels: &[&str]) -> Message {
 }
 
 pub(crate) fn batch(messages: Vec<Message>) -> Batch {
-    Batch { messages, end: Checkpoint(Bytes::new()) }
+    Batch { messages, end: Some(Checkpoint(Bytes::new())) }
 }
 
 pub(crate) async fn open(sink: &KafkaSink) -> Box<dyn Writer> {

@@ -79,6 +79,25 @@ async fn check_names_what_is_wrong() {
     assert!(has(Level::Warning, "takes 2000 bytes"), "{findings:?}");
     assert!(findings.iter().all(|f| f.level == Level::Ok || !f.fix.is_empty()), "{findings:?}");
 
+    cluster.create("safe", 1, &[("min.insync.replicas", "2")]).await;
+    cluster.create("compacted", 1, &[("cleanup.policy", "compact")]).await;
+    let said = async |table: serde_json::Value| {
+        let found = check(&settings(&brokers, &table, &context), &context, "k").await;
+        found.into_iter().map(|f| format!("{:?} {}: {}", f.level, f.subject, f.text)).collect()
+    };
+    let told = |lines: &Vec<String>, level: &str, words: &str| {
+        let told = lines.iter().any(|line| line.starts_with(level) && line.contains(words));
+        assert!(told, "{level}: {words}: {lines:?}");
+    };
+    let lines = said(json!({"topic": "safe", "gap_topic": "nowhere"})).await;
+    told(&lines, "Error k.topic", "needs min.insync.replicas=2 and has 1 replicas");
+    told(&lines, "Error k.gap_topic", "nowhere does not exist");
+    let lines = said(json!({"topic": "compacted"})).await;
+    told(&lines, "Warning k.topic", "rejects messages without a key");
+    let create = |replicas: i32| json!({"topic": "new", "create_topics": true, "replication_factor": replicas});
+    told(&said(create(1)).await, "Warning k.topic", "with one replica");
+    told(&said(create(3)).await, "Error k.topic", "with 3 replicas on 1 brokers");
+
     let keyed = settings("127.0.0.1:1", &json!({"topic": "app.{key}"}), &context);
     let findings = check(&keyed, &context, "k").await;
     assert!(findings.iter().any(|f| f.subject == "k.gap_topic" && f.level == Level::Warning));

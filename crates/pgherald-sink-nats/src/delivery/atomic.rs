@@ -31,6 +31,7 @@ impl Delivery {
         self.send_batch(count).await?;
         match self.atomic_answer(first, count).await? {
             Ok(()) => {
+                self.pace.stored_anew();
                 self.confirm(count);
                 Ok(())
             }

@@ -4,6 +4,12 @@
 //! or lost message therefore takes everything behind it along, whoever else writes to the stream,
 //! and a replay runs through what is stored already: the server answers `duplicate` before it looks
 //! at the expectation. The first message of a run, with nothing unanswered before it, needs none.
+//!
+//! A replay need not have the order of the first time: rows that were invisible then stand between
+//! those that are stored. Behind such a new one, which is refused, its stored successor may be the
+//! stream's last message, and what follows that one would be stored in front of the new one. So a
+//! writer has one message in flight until it has stored one itself: from then on no message that
+//! was stored before can be the last one.
 
 use std::collections::VecDeque;
 
@@ -18,10 +24,13 @@ use crate::{acks::Reply, error::NatsError, jobs::Piece};
 /// The server's answer to a message whose predecessor is not the last one of the stream.
 const WRONG_LAST_MESSAGE_ID: u64 = 10070;
 
-/// How many messages may be unanswered: fewer after the chain broke, more again while it holds.
-/// On a stream with many writers this comes down to one message in flight.
+/// How many messages may be unanswered: one while everything may be a replay, then fewer after the
+/// chain broke, and more again while it holds. On a stream with many writers this comes down to one
+/// message in flight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
+    /// Nothing but what was stored before has been confirmed so far.
+    replaying: bool,
     window: usize,
     /// Confirmed since the window last changed.
     held: usize,
@@ -32,20 +41,29 @@ const WINDOW_MAX: usize = 1_000;
 
 impl Default for Pace {
     fn default() -> Self {
-        Self { window: WINDOW_MAX, held: 0 }
+        Self { replaying: true, window: WINDOW_MAX, held: 0 }
     }
 }
 
 impl Pace {
+    fn window(&self) -> usize {
+        if self.replaying { 1 } else { self.window }
+    }
+
     fn broke(&mut self) {
-        *self = Self { window: (self.window / 4).max(1), held: 0 };
+        (self.window, self.held) = ((self.window / 4).max(1), 0);
     }
 
     fn held(&mut self) {
         self.held += 1;
         if self.held >= self.window * 4 && self.window < WINDOW_MAX {
-            *self = Self { window: (self.window * 2).min(WINDOW_MAX), held: 0 };
+            (self.window, self.held) = ((self.window * 2).min(WINDOW_MAX), 0);
         }
+    }
+
+    /// A message was stored that was not there before.
+    pub(super) fn stored_anew(&mut self) {
+        self.replaying = false;
     }
 }
 
@@ -72,6 +90,9 @@ impl Delivery {
                 match reply {
                     Reply::Stored { duplicate, .. } => {
                         self.duplicates.increment(u64::from(duplicate));
+                        if !duplicate {
+                            self.pace.stored_anew();
+                        }
                         unanswered.replies.pop_front();
                         unanswered.first += 1;
                         left -= 1;
@@ -86,7 +107,7 @@ impl Delivery {
     }
 
     async fn extend_chain(&mut self, run: &mut Unanswered, left: usize) -> Result<(), Stop> {
-        let room = self.pace.window.min(left);
+        let room = self.pace.window().min(left);
         while run.replies.len() < room && self.sent < self.jobs.len() {
             let piece = self.jobs.piece(self.sent);
             let (subject, payload) = (piece.subject.clone(), piece.payload.clone());

@@ -63,7 +63,7 @@ pub(crate) fn message(n: usize, channel: &str) -> Message {
 }
 
 pub(crate) fn batch(messages: Vec<Message>) -> Batch {
-    Batch { messages, end: Checkpoint(Bytes::new()) }
+    Batch { messages, end: Some(Checkpoint(Bytes::new())) }
 }
 
 pub(crate) async fn open(sink: &NatsSink) -> Box<dyn Writer> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use async_nats::jetstream::stream::{Config, DiscardPolicy};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use pgherald_core::{Finding, FlowContext, Level};
 use pgherald_sink_nats::check;
 use pgherald_testkit::{Nats, free_port};
@@ -65,6 +65,63 @@ async fn a_risky_stream_is_explained() {
     says(&found, Level::Warning, &["discard new"]);
     says(&found, Level::Warning, &["max_age"]);
     says(&found, Level::Warning, &["message_bytes_max", "max_payload"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_stored_messages_is_explained() {
+    let nats = Nats::start().await.unwrap();
+    let fleeting = Config {
+        storage: StorageType::Memory,
+        retention: RetentionPolicy::Interest,
+        max_messages_per_subject: 1,
+        ..app(true)
+    };
+    create_stream(&nats.url(), fleeting).await;
+    let found = findings(&nats.url(), json!({})).await;
+    assert_eq!(of_level(&found, Level::Error), [""; 0]);
+    says(&found, Level::Warning, &["in memory", "file storage"]);
+    says(&found, Level::Warning, &["only what a consumer waits for", "retention limits"]);
+    says(&found, Level::Warning, &["only the newest 1", "--max-msgs-per-subject"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_that_another_stream_takes_is_an_error_that_names_it() {
+    let nats = Nats::start().await.unwrap();
+    let other = Config { name: "OTHER".into(), subjects: vec!["app.b".into()], ..app(true) };
+    create_stream(&nats.url(), other).await;
+    for more in [json!({}), json!({ "create_stream": true })] {
+        let found = findings(&nats.url(), more).await;
+        says(&found, Level::Error, &["APP does not exist", "stream OTHER takes", "k.stream"]);
+    }
+    create_stream(&nats.url(), Config { subjects: vec!["app.a".into()], ..app(true) }).await;
+    let found = findings(&nats.url(), json!({})).await;
+    says(&found, Level::Error, &["APP does not take app.b: stream OTHER does", "correct subject"]);
+    let gaps = json!({ "subject": "app.a", "gap_subject": "gaps" });
+    let found = findings(&nats.url(), gaps).await;
+    says(&found, Level::Error, &["APP does not take gaps", "--subjects"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_stream_is_an_error() {
+    let nats = Nats::start().await.unwrap();
+    let full = Config { max_messages: 1, discard: DiscardPolicy::New, ..app(true) };
+    create_stream(&nats.url(), full).await;
+    let found = findings(&nats.url(), json!({})).await;
+    assert_eq!(of_level(&found, Level::Error), [""; 0], "not yet");
+    let writer = async_nats::jetstream::new(crate::stored::client(&nats.url()).await);
+    writer.publish("app.a", "x".into()).await.unwrap().await.unwrap();
+    let found = findings(&nats.url(), json!({})).await;
+    says(&found, Level::Error, &["APP is full", "nats stream purge APP"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_ask_for_the_stream_is_told_so() {
+    let allowed = r#"authorization { users = [ { user: "bridge", password: "s3cr3t",
+        permissions: { publish: { allow: ["app.>"] }, subscribe: ">" } } ] }"#;
+    let nats = Nats::builder().config(allowed).start().await.unwrap();
+    let login = json!({ "user": "bridge", "password": "s3cr3t" });
+    let found = findings(&nats.url(), login).await;
+    says(&found, Level::Error, &["no permission to publish to $JS.API.STREAM.INFO.APP", "grant"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -124,6 +124,29 @@ async fn a_replay_cut_at_other_places_is_recognised() {
     }
 }
 
+/// Rows that were invisible the first time stand between those that are stored: what follows the
+/// stream's last message in the replay must not be stored in front of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_in_another_order_stores_what_is_new_in_its_order() {
+    for (atomic, padding) in [(true, 0), (false, 0), (true, 100)] {
+        let nats = Nats::start().await.unwrap();
+        create_stream(&nats.url(), app(atomic)).await;
+        let sink = sink(&nats.url(), json!({}));
+        let before = [1, 2, 5];
+        let replay: Vec<usize> = (1..=8 + padding).collect();
+        for numbers in [&before[..], &replay] {
+            let messages = numbers.iter().map(|&n| message(n, "a")).collect();
+            let mut writer = open(&sink).await;
+            assert_eq!(fates(&publish(&mut *writer, messages).await), [""; 0]);
+        }
+        let stored = all(&nats.url()).await;
+        let order: Vec<String> = stored.iter().map(|it| it.header("ce-id").to_owned()).collect();
+        let new = replay.iter().filter(|n| !before.contains(n));
+        let expected: Vec<String> = before.iter().chain(new).map(|n| format!("5e55-{n}")).collect();
+        assert_eq!(order, expected, "atomic {atomic}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn core_mode_sends_in_order_and_says_so_after_the_server_has_read_it() {
     use futures_util::StreamExt;

@@ -142,6 +142,7 @@ mod tests {
             kind: "kafka",
             channels,
             status: watch::Sender::new(status).subscribe(),
+            outbox: None,
         }
     }
 

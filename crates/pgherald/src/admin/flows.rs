@@ -3,6 +3,7 @@
 use std::{fmt::Write, sync::Arc, time::SystemTime};
 
 use pgherald_core::{FlowStatus, Gap, rfc3339};
+use pgherald_outbox::OutboxReport;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -16,6 +17,8 @@ pub(crate) struct FlowView {
     pub(crate) kind: &'static str,
     pub(crate) channels: Arc<[Arc<str>]>,
     pub(crate) status: watch::Receiver<FlowStatus>,
+    /// How it stands in its outbox, if that is its source.
+    pub(crate) outbox: Option<watch::Receiver<OutboxReport>>,
 }
 
 /// A flow at one moment, as `/status` shows it.
@@ -35,6 +38,36 @@ pub(super) struct FlowDocument<'a> {
     pub(super) in_flight_messages: usize,
     pub(super) in_flight_bytes: usize,
     pub(super) gaps: Vec<Gap>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) outbox: Option<OutboxDocument>,
+}
+
+/// How a flow stands in its outbox.
+#[derive(Debug, Serialize)]
+pub(super) struct OutboxDocument {
+    backlog_messages: u64,
+    oldest_age_seconds: f64,
+    /// Channels that no sink takes.
+    unrouted: Vec<UnroutedDocument>,
+}
+
+#[derive(Debug, Serialize)]
+struct UnroutedDocument {
+    channel: String,
+    messages: u64,
+}
+
+impl From<OutboxReport> for OutboxDocument {
+    fn from(report: OutboxReport) -> Self {
+        let unrouted = report.unrouted.into_iter();
+        Self {
+            backlog_messages: report.backlog_messages,
+            oldest_age_seconds: report.oldest_age.as_secs_f64(),
+            unrouted: unrouted
+                .map(|(channel, messages)| UnroutedDocument { channel, messages })
+                .collect(),
+        }
+    }
 }
 
 impl FlowView {
@@ -54,6 +87,7 @@ impl FlowView {
             in_flight_messages: status.in_flight_messages,
             in_flight_bytes: status.in_flight_bytes,
             gaps: status.gaps.into(),
+            outbox: self.outbox.as_ref().map(|report| report.borrow().clone().into()),
         }
     }
 }

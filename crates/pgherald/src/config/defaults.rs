@@ -7,13 +7,11 @@ pub(super) const ADMIN_LISTEN: &str = "127.0.0.1:9947";
 /// Below the 10 s that container runtimes grant.
 pub(super) const DRAIN_DEADLINE_MS: u64 = 8_000;
 pub(super) const ENVELOPE: Envelope = Envelope::Binary;
-/// For `notify`, whose messages cannot be read again.
-pub(super) const ON_REJECTED: RawOnRejected = RawOnRejected::Skip;
 pub(super) const MESSAGE_BYTES_MAX: usize = 1_048_576;
 pub(super) const BUDGET_MESSAGES_MAX: usize = 10_000;
 pub(super) const BUDGET_BYTES_MAX: usize = 67_108_864;
 /// At most; a smaller budget makes smaller batches.
-pub(super) const BATCH_MESSAGES_MAX: usize = 1_000;
+const BATCH_MESSAGES_MAX: usize = 1_000;
 /// At most; a smaller budget makes smaller batches.
 pub(super) const BATCH_BYTES_MAX: usize = 1_048_576;
 pub(super) const LINGER_MS: u64 = 0;
@@ -30,13 +28,19 @@ impl RawConfig {
 
 impl RawPipeline {
     fn fill(&mut self) {
-        let mut channels = None;
+        let (mut channels, mut on_rejected) = (None, RawOnRejected::Halt);
         if let Some(notify) = &mut self.source.notify {
             notify.key.get_or_insert_with(|| NOTIFY_KEY.to_owned());
             channels = Some(notify.channels.clone());
+            // Its messages cannot be read again.
+            on_rejected = RawOnRejected::Skip;
+        }
+        if let Some(outbox) = &mut self.source.outbox {
+            outbox.fill();
+            channels.clone_from(&outbox.channels);
         }
         for sink in self.sinks.values_mut() {
-            sink.fill();
+            sink.fill(on_rejected);
             if sink.channels.is_none() {
                 sink.channels.clone_from(&channels);
             }
@@ -45,13 +49,19 @@ impl RawPipeline {
 }
 
 impl RawSink {
-    fn fill(&mut self) {
+    /// At most; a smaller budget makes smaller batches. Over HTTP a message is a request.
+    pub(super) fn batch_messages_max(&self) -> usize {
+        if self.http.is_some() { 1 } else { BATCH_MESSAGES_MAX }
+    }
+
+    fn fill(&mut self, on_rejected: RawOnRejected) {
         self.envelope.get_or_insert(ENVELOPE);
-        self.on_rejected.get_or_insert(ON_REJECTED);
+        self.on_rejected.get_or_insert(on_rejected);
         self.message_bytes_max.get_or_insert(MESSAGE_BYTES_MAX);
         let messages = *self.budget_messages_max.get_or_insert(BUDGET_MESSAGES_MAX);
         let bytes = *self.budget_bytes_max.get_or_insert(BUDGET_BYTES_MAX);
-        self.batch.messages_max.get_or_insert(BATCH_MESSAGES_MAX.min(messages));
+        let batch_messages = self.batch_messages_max().min(messages);
+        self.batch.messages_max.get_or_insert(batch_messages);
         self.batch.bytes_max.get_or_insert(BATCH_BYTES_MAX.min(bytes));
         self.batch.linger_ms.get_or_insert(LINGER_MS);
     }

@@ -71,8 +71,20 @@ pub(super) fn text(
     option: Option<&Path>,
     environment: &Environment,
 ) -> Result<String, Problem> {
+    match environment.variables.is_empty() {
+        true => read(path),
+        false => text_if_there(path, option, environment),
+    }
+}
+
+/// The same where something else than file and environment may say everything.
+pub(super) fn text_if_there(
+    path: &Path,
+    option: Option<&Path>,
+    environment: &Environment,
+) -> Result<String, Problem> {
     let named = option.is_some() || environment.config.is_some();
-    match named || environment.variables.is_empty() || path.exists() {
+    match named || path.exists() {
         true => read(path),
         false => Ok(String::new()),
     }
@@ -87,11 +99,16 @@ fn read(path: &Path) -> Result<String, Problem> {
              {PATH_VARIABLE}, or put it at {DEFAULT_PATH}"
         ))
     })?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| problem("is not UTF-8 text; save it as UTF-8".to_owned()))?;
+    toml(bytes).map_err(problem)
+}
+
+/// The text of a file's bytes, which is known to be TOML then; or why it is not.
+pub(super) fn toml(bytes: Vec<u8>) -> Result<String, String> {
+    let text =
+        String::from_utf8(bytes).map_err(|_| "is not UTF-8 text; save it as UTF-8".to_owned())?;
     match text.parse::<toml::Table>() {
         Ok(_) => Ok(text),
-        Err(error) => Err(problem(syntax(&text, &error))),
+        Err(error) => Err(syntax(&text, &error)),
     }
 }
 

@@ -8,9 +8,8 @@ use std::{
 };
 
 use pgherald_core::{
-    Backoff, BatchLimits, Budget, FlowContext, FlowSettings, OnRejected, Problems,
+    Backoff, BatchLimits, Budget, FlowContext, FlowSettings, OnRejected, Problems, StringList,
 };
-use pgherald_listener::NotifySettings;
 
 use super::{
     defaults,
@@ -20,7 +19,10 @@ use super::{
     resolve::require,
     settings::FlowPlan,
 };
-use crate::sinks::SinkSettings;
+use crate::{
+    sinks::SinkSettings,
+    sources::{Channels, SourceSettings},
+};
 
 /// The largest budget in messages: beyond it the bookkeeping alone costs gigabytes.
 const MESSAGES_MAX: usize = 10_000_000;
@@ -34,7 +36,7 @@ pub(super) struct FlowResolver<'a> {
     pub(super) pipeline: &'a str,
     pub(super) sink: &'a str,
     pub(super) raw: &'a RawSink,
-    pub(super) source: Option<&'a NotifySettings>,
+    pub(super) source: Option<&'a SourceSettings>,
     pub(super) source_key: &'a Key,
     pub(super) key: &'a Key,
     pub(super) report: &'a Report,
@@ -52,20 +54,20 @@ impl FlowResolver<'_> {
         let channels = self.channels();
         let context = FlowContext {
             pipeline: self.pipeline.into(),
-            source: "notify",
+            source: self.source.map_or("", SourceSettings::kind),
             sink: self.sink.into(),
-            channels: Some(channels),
+            channels,
             envelope: self.raw.envelope.unwrap_or(defaults::ENVELOPE),
             budget,
             batch,
             message_bytes_max: message_bytes_max
                 .unwrap_or(defaults::MESSAGE_BYTES_MAX)
-                .min(pgherald_listener::PAYLOAD_BYTES_MAX),
+                .min(self.source.map_or(usize::MAX, SourceSettings::payload_bytes_max)),
         };
         let sink = self.destination(&context);
         let flow = FlowSettings {
             context,
-            on_rejected: on_rejected.unwrap_or(OnRejected::Skip),
+            on_rejected: on_rejected.unwrap_or(OnRejected::Halt),
             backoff: Backoff::default(),
             jitter_seed: RandomState::new().hash_one(self.key.to_string()),
         };
@@ -111,7 +113,7 @@ impl FlowResolver<'_> {
         let bytes = self.part("bytes_max", raw.bytes_max, budget.bytes);
         let linger_ms = self.limit("batch.linger_ms", raw.linger_ms, 0..=LINGER_MS_MAX);
         BatchLimits {
-            messages: messages.unwrap_or(defaults::BATCH_MESSAGES_MAX.min(budget.messages)),
+            messages: messages.unwrap_or(self.raw.batch_messages_max().min(budget.messages)),
             bytes: bytes.unwrap_or(defaults::BATCH_BYTES_MAX.min(budget.bytes)),
             linger: Duration::from_millis(linger_ms.unwrap_or(defaults::LINGER_MS)),
         }
@@ -131,25 +133,26 @@ impl FlowResolver<'_> {
         None
     }
 
-    fn on_rejected(&mut self) -> Option<OnRejected> {
-        match self.raw.on_rejected.unwrap_or(defaults::ON_REJECTED) {
-            RawOnRejected::Halt => Some(OnRejected::Halt),
-            RawOnRejected::Skip => Some(OnRejected::Skip),
-            RawOnRejected::DeadLetter => {
-                let text = "`dead_letter` needs `pgherald setup`, which comes with the outbox; \
-                            until then use `halt` or `skip`";
-                self.add("on_rejected", text);
-                None
-            }
-        }
+    fn on_rejected(&self) -> Option<OnRejected> {
+        let Some(written) = self.raw.on_rejected else {
+            return self.source.map(SourceSettings::on_rejected);
+        };
+        Some(match written {
+            RawOnRejected::Halt => OnRejected::Halt,
+            RawOnRejected::DeadLetter => OnRejected::DeadLetter,
+            RawOnRejected::Skip => OnRejected::Skip,
+        })
     }
 
     /// The channels that this sink takes: its own, which the source must have, or the source's.
-    fn channels(&mut self) -> Arc<[Arc<str>]> {
-        let heard = self.source.map(|source| &source.channels);
-        let Some(wanted) = &self.raw.channels else {
-            return heard.cloned().unwrap_or_default();
+    fn channels(&mut self) -> Channels {
+        let carried = self.source.map(SourceSettings::channels);
+        let wanted = match &self.raw.channels {
+            None => return carried.flatten(),
+            Some(StringList(names)) if carried == Some(None) && *names == ["*"] => return None,
+            Some(wanted) => wanted,
         };
+        let heard = carried.flatten();
         if wanted.0.is_empty() {
             self.add("channels", "is empty; name a channel, or remove the key to take them all");
         }
@@ -157,32 +160,48 @@ impl FlowResolver<'_> {
         for name in &wanted.0 {
             if taken.iter().any(|known| **known == **name) {
                 self.add("channels", format!("names {name:?} twice; remove one"));
-            } else if heard.is_some_and(|heard| heard.iter().all(|known| **known != **name)) {
-                let key = self.source_key.child("notify").child("channels");
+            } else if heard
+                .as_ref()
+                .is_some_and(|heard| heard.iter().all(|known| **known != **name))
+            {
+                let kind = self.source.map_or("notify", SourceSettings::kind);
+                let key = self.source_key.child(kind).child("channels");
                 let text = format!("{name:?} is not a channel of the source; add it to {key}");
                 self.add("channels", text);
             }
             taken.push(name.as_str().into());
         }
-        taken.into()
+        Some(taken.into())
     }
 
     fn destination(&mut self, context: &FlowContext) -> Option<SinkSettings> {
-        match (&self.raw.kafka, &self.raw.nats) {
-            (None, None) => {
-                require(self.key, &["kafka", "nats"], &["http"], self.report, self.problems);
-                None
-            }
-            (Some(_), Some(_)) => {
-                let text = "has both `kafka` and `nats`; make it two sinks, one for each";
-                self.problems.add(self.key.to_string(), text);
-                self.kafka(context);
-                self.nats(context);
-                None
-            }
-            (Some(_), None) => self.kafka(context),
-            (None, Some(_)) => self.nats(context),
+        let raw = self.raw;
+        let kinds = [
+            ("kafka", raw.kafka.as_ref().map(|_| self.kafka(context))),
+            ("nats", raw.nats.as_ref().map(|_| self.nats(context))),
+            ("http", raw.http.as_ref().map(|_| self.http(context))),
+        ];
+        let names: Vec<&str> =
+            kinds.iter().filter(|(_, found)| found.is_some()).map(|(name, _)| *name).collect();
+        if names.is_empty() {
+            require(self.key, &["kafka", "nats", "http"], &[], self.report, self.problems);
+        } else if names.len() > 1 {
+            let text = format!(
+                "has more than one kind: `{}`; make it as many sinks, one for each",
+                names.join("`, `")
+            );
+            self.problems.add(self.key.to_string(), text);
+            return None;
         }
+        kinds.into_iter().find_map(|(_, found)| found).flatten()
+    }
+
+    #[cfg(feature = "http")]
+    fn http(&mut self, context: &FlowContext) -> Option<SinkSettings> {
+        let key = self.key.child("http").to_string();
+        let raw = self.raw.http.as_ref()?;
+        let settings = raw.resolve(&key, context, self.problems)?;
+        Some(SinkSettings::Http(Box::new(settings)))
     }
 
     #[cfg(feature = "kafka")]
@@ -197,6 +216,15 @@ impl FlowResolver<'_> {
         let key = self.key.child("nats").to_string();
         let raw = self.raw.nats.as_ref()?;
         raw.resolve(&key, context, self.problems).map(SinkSettings::Nats)
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn http(&mut self, _: &FlowContext) -> Option<SinkSettings> {
+        self.add(
+            "http",
+            "this pgherald was built without the `http` feature; use a build that has it",
+        );
+        None
     }
 
     #[cfg(not(feature = "kafka"))]

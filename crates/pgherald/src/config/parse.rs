@@ -7,7 +7,7 @@ use serde_path_to_error::Segment;
 use super::{key::Key, report::Report, suggest::nearest, tree::Tree};
 
 /// Tables and keys of the contract that this version does not know yet.
-const NOT_BUILT: [&str; 6] = ["outbox", "wal", "http", "spool", "exactly_once", "secret"];
+const NOT_BUILT: [&str; 3] = ["wal", "spool", "exactly_once"];
 
 /// Deserializes the tree. Each mistake is reported and taken out of the tree, until the rest fits.
 pub(super) fn parse<T: DeserializeOwned + Default>(tree: &mut Tree, report: &mut Report) -> T {

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 
 use pgherald_core::{Envelope, StringList};
 use pgherald_listener::NotifyConfig;
+use pgherald_outbox::OutboxConfig;
 use pgherald_postgres::PostgresConfig;
 use serde::{Deserialize, Serialize};
 
+#[cfg(not(feature = "http"))]
+type HttpConfig = serde_json::Value;
 #[cfg(not(feature = "kafka"))]
 type KafkaConfig = serde_json::Value;
 #[cfg(not(feature = "nats"))]
 type NatsConfig = serde_json::Value;
+#[cfg(feature = "http")]
+use pgherald_sink_http::HttpConfig;
 #[cfg(feature = "kafka")]
 use pgherald_sink_kafka::KafkaConfig;
 #[cfg(feature = "nats")]
@@ -54,6 +59,8 @@ pub(crate) struct RawPipeline {
 pub(crate) struct RawSource {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) notify: Option<NotifyConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) outbox: Option<OutboxConfig>,
 }
 
 /// `[pipelines.<name>.sinks.<name>]`
@@ -71,6 +78,8 @@ pub(crate) struct RawSink {
     pub(crate) kafka: Option<KafkaConfig>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) nats: Option<NatsConfig>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) http: Option<HttpConfig>,
 }
 
 /// `[pipelines.<name>.sinks.<name>.batch]`

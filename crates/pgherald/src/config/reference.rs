@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use super::{Environment, Loaded, Refused, key::Key, load, tree::Tree, understand};
 
-const REQUIRED: [&str; 7] = [
+const REQUIRED: [&str; 8] = [
     "postgres.url",
     "pipelines.*.source.notify.channels",
     "pipelines.*.sinks.*.kafka.brokers",
@@ -12,6 +12,7 @@ const REQUIRED: [&str; 7] = [
     "pipelines.*.sinks.*.nats.servers",
     "pipelines.*.sinks.*.nats.subject",
     "pipelines.*.sinks.*.nats.stream",
+    "pipelines.*.sinks.*.http.url",
 ];
 
 fn folder() -> PathBuf {
@@ -75,7 +76,13 @@ fn known_in(table: &Key) -> Vec<String> {
 
 #[test]
 fn the_reference_and_the_examples_have_no_problem() {
-    for file in ["pgherald.toml", "examples/notify-to-kafka.toml", "examples/notify-to-nats.toml"] {
+    let files = [
+        "pgherald.toml",
+        "examples/notify-to-http.toml",
+        "examples/notify-to-kafka.toml",
+        "examples/notify-to-nats.toml",
+    ];
+    for file in files {
         if let Err(refused) = load(Some(&folder().join(file)), &Environment::default()) {
             panic!("{file}: {:#?}", refused.problems);
         }
@@ -92,6 +99,9 @@ fn the_reference_names_every_key() {
         "pipelines.orders",
         "pipelines.orders.source",
         "pipelines.orders.source.notify",
+        "pipelines.billing.source",
+        "pipelines.billing.source.outbox",
+        "pipelines.billing.sinks.ledger",
         "pipelines.orders.sinks.bus",
         "pipelines.orders.sinks.bus.batch",
         "pipelines.orders.sinks.bus.kafka",
@@ -101,6 +111,10 @@ fn the_reference_names_every_key() {
         "pipelines.orders.sinks.live.batch",
         "pipelines.orders.sinks.live.nats",
         "pipelines.orders.sinks.live.nats.tls",
+        "pipelines.orders.sinks.hook",
+        "pipelines.orders.sinks.hook.batch",
+        "pipelines.orders.sinks.hook.http",
+        "pipelines.orders.sinks.hook.http.tls",
     ];
     let tables = tables.iter().map(|table| Key::dotted(table)).chain([Key::default()]);
     let mut missing = Vec::new();
@@ -108,8 +122,11 @@ fn the_reference_names_every_key() {
         for name in known_in(&table) {
             let key = table.child(&name);
             let other_kind = match table.last() {
-                "bus" => name == "nats",
-                "live" => name == "kafka",
+                "source" => name == "notify" || name == "outbox",
+                "bus" => name == "nats" || name == "http",
+                "live" => name == "kafka" || name == "http",
+                "hook" => name == "kafka" || name == "nats",
+                "ledger" => name == "nats" || name == "http",
                 _ => false,
             };
             if !named.contains(&key) && !other_kind {

@@ -8,10 +8,11 @@ use super::{
     defaults,
     flow::FlowResolver,
     key::{Key, is_name},
-    raw::{RawConfig, RawPipeline},
+    raw::{RawConfig, RawPipeline, RawSource},
     report::Report,
     settings::{FlowPlan, Settings},
 };
+use crate::sources::SourceSettings;
 
 /// The longest drain that still counts as a shutdown.
 const DRAIN_DEADLINE_MS_MAX: u64 = 600_000;
@@ -76,13 +77,7 @@ fn resolve_pipeline(
     let key = Key::dotted("pipelines").child(name);
     check_name(name, &key, "pipeline", problems);
     let source_key = key.child("source");
-    let source = match &pipeline.source.notify {
-        Some(notify) => notify.resolve(&source_key.child("notify").to_string(), problems),
-        None => {
-            require(&source_key, &["notify"], &["outbox", "wal"], report, problems);
-            None
-        }
-    };
+    let source = resolve_source(&pipeline.source, &source_key, report, problems);
     let sinks_key = key.child("sinks");
     if pipeline.sinks.is_empty() {
         let text = "there is none; add one, for example [pipelines.orders.sinks.bus.nats]";
@@ -105,6 +100,31 @@ fn resolve_pipeline(
         flows.extend(resolver.resolve());
     }
     flows
+}
+
+fn resolve_source(
+    source: &RawSource,
+    key: &Key,
+    report: &Report,
+    problems: &mut Problems,
+) -> Option<SourceSettings> {
+    let notify_key = key.child("notify").to_string();
+    let outbox_key = key.child("outbox").to_string();
+    let notify = source.notify.as_ref().map(|notify| notify.resolve(&notify_key, problems));
+    let outbox = source.outbox.as_ref().map(|outbox| outbox.resolve(&outbox_key, problems));
+    match (notify, outbox) {
+        (None, None) => {
+            require(key, &["notify", "outbox"], &["wal"], report, problems);
+            None
+        }
+        (Some(_), Some(_)) => {
+            let text = "has both `notify` and `outbox`; make it two pipelines, one for each";
+            problems.add(key.to_string(), text);
+            None
+        }
+        (Some(notify), None) => notify.map(SourceSettings::Notify),
+        (None, Some(outbox)) => outbox.map(SourceSettings::Outbox),
+    }
 }
 
 fn check_name(name: &str, key: &Key, what: &str, problems: &mut Problems) {

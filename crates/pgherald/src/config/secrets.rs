@@ -6,12 +6,22 @@ use serde_json::Value;
 
 use super::{key::Key, report::Report, tree::Tree};
 
+/// May hold a secret; often it does not.
+const HTTP_HEADER: &str = "pipelines.*.sinks.*.http.headers.*";
+
+/// A shorter part of a secret, or value of a header, is rather an ordinary word, which log lines
+/// need.
+const WORD_BYTES_MAX: usize = 12;
+
 /// The secret keys. Each secret key `x`, librdkafka's too, also exists as `x_file`.
-const SECRETS: [&str; 4] = [
+const SECRETS: [&str; 7] = [
     "postgres.url",
     "pipelines.*.sinks.*.kafka.sasl.password",
     "pipelines.*.sinks.*.nats.password",
     "pipelines.*.sinks.*.nats.token",
+    "pipelines.*.sinks.*.http.bearer_token",
+    "pipelines.*.sinks.*.http.secret",
+    HTTP_HEADER,
 ];
 
 /// What a name of a librdkafka option holds if its value is secret.
@@ -88,7 +98,13 @@ pub(super) fn collect(tree: &Tree) -> Vec<String> {
                     secrets.extend(parts.secrets.into_iter().map(str::to_owned));
                     open.extend(parts.open.into_iter().map(str::to_owned));
                 }
-                None if is_secret(&key) => secrets.push(text.to_owned()),
+                None if key.is(HTTP_HEADER) && text.len() < WORD_BYTES_MAX => {}
+                None if is_secret(&key) => {
+                    secrets.push(text.to_owned());
+                    // Several in one text, or one behind the name of its kind.
+                    let parts = text.split_whitespace().filter(|it| it.len() >= WORD_BYTES_MAX);
+                    secrets.extend(parts.map(str::to_owned));
+                }
                 None => open.push(text.to_owned()),
             }
         }

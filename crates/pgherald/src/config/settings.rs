@@ -3,10 +3,9 @@
 use std::{net::SocketAddr, time::Duration};
 
 use pgherald_core::FlowSettings;
-use pgherald_listener::NotifySettings;
 use pgherald_postgres::PostgresSettings;
 
-use crate::sinks::SinkSettings;
+use crate::{sinks::SinkSettings, sources::SourceSettings};
 
 /// Everything that a running bridge needs to know.
 #[derive(Debug)]
@@ -26,6 +25,6 @@ pub(crate) struct FlowPlan {
     /// The key of the sink: `pipelines.<pipeline>.sinks.<sink>`.
     pub(crate) key: String,
     pub(crate) flow: FlowSettings,
-    pub(crate) source: NotifySettings,
+    pub(crate) source: SourceSettings,
     pub(crate) sink: SinkSettings,
 }

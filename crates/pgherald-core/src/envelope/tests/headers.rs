@@ -224,5 +224,8 @@ fn what_the_source_could_not_read_is_not_wrapped() {
         let error = refusal(envelope, binding, &unreadable).unwrap().to_string();
         assert_eq!(error, "the source could not read the message: bad row");
         assert!(wrapper(envelope, binding).body(&unreadable).is_err());
+        let oversize = Message { body: Body::Oversize(5_000), ..message(b"") };
+        assert!(refusal(envelope, binding, &oversize).unwrap().to_string().contains("5000 bytes"));
+        assert!(wrapper(envelope, binding).body(&oversize).is_err());
     }
 }

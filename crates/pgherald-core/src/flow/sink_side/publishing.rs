@@ -3,12 +3,16 @@
 use std::{pin::pin, time::Duration};
 
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep_until, timeout},
+};
 
 use crate::{
-    Body, BoxError, Event, Message, Only, Open, Outcome, Published, SinkError, Writer,
+    Body, BoxError, Event, Message, Only, Open, Outcome, Published, SinkError, Standing, Writer,
     flow::{
         health::SinkPhase,
+        keeper::Keeper,
         link::{Link, chain},
         rejection::{HALTED_TRIES_EVERY, Policy, Rejection, Verdict},
     },
@@ -16,7 +20,7 @@ use crate::{
     window::{Sequence, Turn},
 };
 
-/// How long open outcomes are waited for, after a fault and behind a rejected message.
+/// How long open outcomes are waited for after a fault.
 const OUTCOMES_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why publishing ended.
@@ -27,14 +31,19 @@ pub(super) enum End {
     Fault(SinkError),
 }
 
-pub(super) struct Publishing<'a> {
+pub(super) struct Publishing<'a, 'b> {
     link: &'a Link,
     policy: &'a mut Policy,
+    /// How long open outcomes are waited for behind a rejected message.
+    outcomes_within: Duration,
+    keeper: Option<&'a mut Keeper<'b>>,
     outcomes: FuturesUnordered<BoxFuture<'static, Resolution>>,
     rejections: Vec<Rejection>,
     /// Since when nothing is published, because rejections have to be dealt with first.
     stopped: Option<Instant>,
     halted_until: Option<Instant>,
+    /// The sink had failed before it was opened, and has not confirmed anything since.
+    doubted: bool,
     /// What came back unsent was published again, and nothing was confirmed since.
     resent: bool,
     confirmed: bool,
@@ -53,15 +62,24 @@ enum Step {
     Look,
 }
 
-impl<'a> Publishing<'a> {
-    pub(super) fn new(link: &'a Link, policy: &'a mut Policy) -> Self {
+impl<'a, 'b> Publishing<'a, 'b> {
+    pub(super) fn new(
+        link: &'a Link,
+        policy: &'a mut Policy,
+        keeper: Option<&'a mut Keeper<'b>>,
+        outcomes_within: Duration,
+        doubted: bool,
+    ) -> Self {
         Self {
             link,
             policy,
+            outcomes_within,
+            keeper,
             outcomes: FuturesUnordered::new(),
             rejections: Vec::new(),
             stopped: None,
             halted_until: None,
+            doubted,
             resent: false,
             confirmed: false,
         }
@@ -95,7 +113,7 @@ impl<'a> Publishing<'a> {
 
     async fn step(&mut self, writer: &mut dyn Writer) -> Result<(), SinkError> {
         if self.stopped.is_some() && self.outcomes.is_empty() {
-            self.judge();
+            self.judge().await;
         }
         if let Some(turn) = self.next_turn() {
             return self.publish(writer, turn).await;
@@ -126,7 +144,7 @@ impl<'a> Publishing<'a> {
     async fn wait(&mut self, writer: &mut dyn Writer) -> Step {
         let link = self.link;
         let due = self.due();
-        let outcomes_due = self.stopped.map(|since| since + OUTCOMES_WITHIN);
+        let outcomes_due = self.stopped.map(|since| since + self.outcomes_within);
         tokio::select! {
             biased;
             Some(resolution) = self.outcomes.next() => Step::Resolved(resolution),
@@ -147,7 +165,7 @@ impl<'a> Publishing<'a> {
             self.stop();
             self.link.window().withhold(turn.sequence, place);
             turn.only = up_to(&turn.only, place, turn.batch.messages.len());
-            self.rejections.push(Rejection { place: (turn.sequence, place), error });
+            self.rejections.push(Rejection::new((turn.sequence, place), error));
             if turn.only.places(place).next().is_none() {
                 return Ok(());
             }
@@ -166,19 +184,28 @@ impl<'a> Publishing<'a> {
         Ok(())
     }
 
-    /// Awaits the writer, and meanwhile the outcome of everything that it published before.
+    /// Awaits the writer, and meanwhile the outcome of everything that it published before and news
+    /// of its connection.
     async fn offer(
         &mut self,
         writer: &mut dyn Writer,
         turn: &Turn,
     ) -> Result<Published, SinkError> {
+        let mut standing = writer.standing();
         let mut publish = writer.publish(&turn.batch, &turn.only);
         loop {
             tokio::select! {
                 biased;
                 published = &mut publish => return published,
                 Some(resolution) = self.outcomes.next() => self.resolve(resolution)?,
+                why = changed(&mut standing) => self.stands(why),
             }
+        }
+    }
+
+    fn stands(&mut self, why: Standing) {
+        if self.halted_until.is_none() {
+            self.link.sink_phase(why.map_or(SinkPhase::Open, SinkPhase::Failed));
         }
     }
 
@@ -192,9 +219,14 @@ impl<'a> Publishing<'a> {
     fn resolve(&mut self, resolution: Resolution) -> Result<(), SinkError> {
         let Resolution { sequence, published, outcome } = resolution;
         let mut latencies = Latencies::new(&self.link.metrics, std::time::SystemTime::now());
-        let resolved = self.link.window().resolve(sequence, &outcome.open, &mut |message| {
-            latencies.settled(message);
-        });
+        let resolved = {
+            let mut window = self.link.window();
+            let replay = window.is_replay(sequence);
+            window.resolve(sequence, &outcome.open, &mut |message| match replay {
+                true => latencies.replayed(),
+                false => latencies.settled(message),
+            })
+        };
         if latencies.finish() > 0 {
             self.policy.confirmed();
         }
@@ -222,7 +254,7 @@ impl<'a> Publishing<'a> {
         let before = self.rejections.len();
         for (place, open) in open {
             if let Open::Rejected(error) = open {
-                self.rejections.push(Rejection { place: (sequence, place as usize), error });
+                self.rejections.push(Rejection::new((sequence, place as usize), error));
             }
         }
         let rejected = self.rejections.len() > before;
@@ -238,22 +270,36 @@ impl<'a> Publishing<'a> {
 
     fn all_is_well(&mut self) {
         self.link.confirmed(true);
+        self.trust();
         if self.halted_until.take().is_some() {
+            self.link.sink_phase(SinkPhase::Open);
+        }
+    }
+
+    /// The destination has answered: whatever kept it from that before is over.
+    fn trust(&mut self) {
+        if std::mem::take(&mut self.doubted) {
             self.link.sink_phase(SinkPhase::Open);
         }
     }
 
     /// Every outcome is known: the policy decides on the rejected messages, first to last, and
     /// publishing goes back to the first open message.
-    fn judge(&mut self) {
+    async fn judge(&mut self) {
+        if !self.rejections.is_empty() {
+            self.trust();
+        }
         // A writer that takes nothing, for no reason that it names, is of no use.
         self.resent = self.rejections.is_empty();
         self.rejections.sort_by_key(|rejection| rejection.place);
         for rejection in std::mem::take(&mut self.rejections) {
-            if let Verdict::Halt(why) = self.policy.apply(self.link, &rejection) {
-                self.halted_until = Some(Instant::now() + HALTED_TRIES_EVERY);
-                self.link.sink_phase(SinkPhase::Halted(why.into()));
-                break;
+            match self.policy.apply(self.link, &rejection) {
+                Verdict::GoOn => {}
+                Verdict::Keep(message) => self.keep(&message, &rejection).await,
+                Verdict::Halt(why) => {
+                    self.halt(why);
+                    break;
+                }
             }
         }
         self.stopped = None;
@@ -261,8 +307,28 @@ impl<'a> Publishing<'a> {
         self.link.release();
     }
 
+    fn halt(&mut self, why: String) {
+        self.halted_until = Some(Instant::now() + HALTED_TRIES_EVERY);
+        self.link.sink_phase(SinkPhase::Halted(why.into()));
+    }
+
+    /// A rejected message is kept before it settles.
+    async fn keep(&mut self, message: &Message, rejection: &Rejection) {
+        let Some(keeper) = &mut self.keeper else {
+            return self.halt("the flow has no place for dead letters".to_owned());
+        };
+        keeper.keep(self.link, message, rejection).await;
+        let mut window = self.link.window();
+        match window.is_replay(rejection.place.0) {
+            true => self.link.replayed.rejected(message.id),
+            false => self.link.metrics.dead_lettered.increment(1),
+        }
+        window.dispose(rejection.place);
+    }
+
     fn hear(&mut self, event: Event) -> Result<(), SinkError> {
         let halted = self.halted_until.is_some();
+        self.doubted = false;
         match event {
             Event::Ended(error) => return Err(error),
             Event::Disconnected(_) | Event::Connected if halted => {}
@@ -284,6 +350,16 @@ impl<'a> Publishing<'a> {
     }
 }
 
+/// The next change of a standing; never without one.
+async fn changed(standing: &mut Option<watch::Receiver<Standing>>) -> Standing {
+    if let Some(now) = standing
+        && now.changed().await.is_ok()
+    {
+        return now.borrow_and_update().clone();
+    }
+    std::future::pending().await
+}
+
 async fn reached(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
@@ -299,13 +375,14 @@ fn up_to(only: &Only, end: usize, len: usize) -> Only {
 fn refusal(message: &Message, message_bytes_max: usize) -> Option<BoxError> {
     match &message.body {
         Body::Unreadable(why) => Some(why.to_string().into()),
-        Body::Payload(payload) if payload.len() > message_bytes_max => Some(
-            format!(
-                "its payload has {} bytes, above message_bytes_max = {message_bytes_max}",
-                payload.len()
-            )
-            .into(),
-        ),
+        Body::Payload(payload) if payload.len() > message_bytes_max => {
+            Some(too_large(payload.len(), message_bytes_max))
+        }
+        Body::Oversize(bytes) => Some(too_large(*bytes, message_bytes_max)),
         Body::Payload(_) | Body::Tombstone | Body::Gap(_) => None,
     }
+}
+
+fn too_large(bytes: usize, message_bytes_max: usize) -> BoxError {
+    format!("its payload has {bytes} bytes, above message_bytes_max = {message_bytes_max}").into()
 }

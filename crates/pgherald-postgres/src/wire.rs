@@ -8,20 +8,21 @@ use std::{
 };
 
 use futures_util::FutureExt;
-use pgherald_postgres::{
-    CONNECT_TIMEOUT, PostgresError, PostgresSettings, bounded, identifier, query,
-};
 use sqlx::{
     Acquire, PgPool,
     postgres::{PgListener, PgNotification, PgPoolOptions, PgRow},
 };
 use tokio::{runtime::Builder, time::timeout};
 
+use crate::{
+    CONNECT_TIMEOUT, PostgresError, PostgresSettings, bounded, connect, identifier, query,
+};
+
 /// How long a graceful end may take.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection that has ended is never used again: the first error or end is the last word.
-pub(crate) struct Wire {
+pub struct Wire {
     listener: Cut,
     pool: PgPool,
     /// sqlx would connect again, silently.
@@ -29,8 +30,8 @@ pub(crate) struct Wire {
 }
 
 impl Wire {
-    /// Connects. Connect once by hand before: this pool would only say that time ran out.
-    pub(crate) async fn connect(settings: &PostgresSettings) -> Result<Self, PostgresError> {
+    /// Connects.
+    pub async fn connect(settings: &PostgresSettings) -> Result<Self, PostgresError> {
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .max_lifetime(None)
@@ -40,7 +41,11 @@ impl Wire {
             .connect_lazy_with(settings.options().clone());
         let doing = format!("connect to {settings}");
         let connecting = PgListener::connect_with(&pool);
-        let mut listener = bounded(&doing, CONNECT_TIMEOUT, connecting).await?;
+        let mut listener = match bounded(&doing, CONNECT_TIMEOUT, connecting).await {
+            Ok(listener) => listener,
+            // The pool waits for a session that is refused, and only says that time ran out.
+            Err(late) => return Err(connect(settings).await.err().unwrap_or(late)),
+        };
         listener.eager_reconnect(false);
         listener.ignore_pool_close_event(true);
         Ok(Self { listener: Cut(Some(listener)), pool, ended: false })
@@ -51,12 +56,12 @@ impl Wire {
     /// # Cancellation
     /// The statement may or may not have run; the connection remains usable, and nothing that was
     /// announced is lost.
-    pub(crate) async fn query(&mut self, sql: &str) -> Result<Vec<PgRow>, sqlx::Error> {
+    pub async fn query(&mut self, sql: &str) -> Result<Vec<PgRow>, sqlx::Error> {
         query(self.connection().await?, sql).await
     }
 
     /// The connection itself, for helpers that run statements.
-    pub(crate) async fn connection(&mut self) -> Result<&mut sqlx::PgConnection, sqlx::Error> {
+    pub async fn connection(&mut self) -> Result<&mut sqlx::PgConnection, sqlx::Error> {
         if self.ended {
             return Err(sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()));
         }
@@ -64,7 +69,7 @@ impl Wire {
     }
 
     /// Begins to listen to these channels, in one committed statement.
-    pub(crate) async fn listen<'a>(
+    pub async fn listen<'a>(
         &mut self,
         channels: impl IntoIterator<Item = &'a Arc<str>>,
     ) -> Result<(), sqlx::Error> {
@@ -76,7 +81,7 @@ impl Wire {
     }
 
     /// The next notification. Cancel safe: nothing is lost.
-    pub(crate) async fn next(&mut self) -> Result<PgNotification, PostgresError> {
+    pub async fn next(&mut self) -> Result<PgNotification, PostgresError> {
         const ENDED: &str = "the server closed the LISTEN session";
         if self.ended {
             return Err(PostgresError::transient(ENDED));
@@ -92,17 +97,17 @@ impl Wire {
 
     /// The next notification that is here already. (`next_buffered` of sqlx only knows what came
     /// during a statement.)
-    pub(crate) fn next_now(&mut self) -> Option<Result<PgNotification, PostgresError>> {
+    pub fn next_now(&mut self) -> Option<Result<PgNotification, PostgresError>> {
         self.next().now_or_never()
     }
 
     /// The same, also when the task has used up its turn.
-    pub(crate) fn next_left(&mut self) -> Option<Result<PgNotification, PostgresError>> {
+    pub fn next_left(&mut self) -> Option<Result<PgNotification, PostgresError>> {
         tokio::task::unconstrained(self.next()).now_or_never()
     }
 
     /// Ends the session, so that its locks are free at once; gives up after a second.
-    pub(crate) fn close(self) -> impl Future<Output = ()> {
+    pub fn close(self) -> impl Future<Output = ()> {
         let Self { mut listener, pool, .. } = self;
         drop(listener.0.take());
         async move {

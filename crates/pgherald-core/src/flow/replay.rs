@@ -1,0 +1,171 @@
+//! Dead letters that somebody asked for again, on their way through the window.
+//!
+//! One batch at a time: it enters behind everything else, without a checkpoint, and the next one is
+//! asked for when the dead letters know what became of it.
+
+use std::{
+    sync::{Mutex, MutexGuard},
+    time::Duration,
+};
+
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+
+use super::link::{Attachment, Link, chain};
+use crate::{Batch, DeadLetters, FlowState, Message, MessageId};
+
+/// How often a running flow asks for dead letters that are to be sent again.
+const ASKS_EVERY: Duration = Duration::from_secs(2);
+
+/// How soon a batch that does not fit into the window is offered again.
+const OFFERS_EVERY: Duration = Duration::from_millis(50);
+
+/// What became of the batch that was sent again.
+#[derive(Default)]
+pub(super) struct Replayed {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    in_window: bool,
+    /// Put anew: what is left of the batch when it leaves the window was confirmed.
+    rejected: Vec<MessageId>,
+    confirmed: Vec<MessageId>,
+}
+
+impl Replayed {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic happens under this lock")
+    }
+
+    /// One of them was rejected again, and is kept.
+    pub(super) fn rejected(&self, id: MessageId) {
+        self.state().rejected.push(id);
+    }
+
+    /// The batch left the window: every message of it is settled.
+    pub(super) fn left(&self, ids: Vec<MessageId>) {
+        let mut state = self.state();
+        let rejected = std::mem::take(&mut state.rejected);
+        state.confirmed.extend(ids.into_iter().filter(|id| !rejected.contains(id)));
+        state.in_window = false;
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The window was emptied: they will be asked for again.
+    pub(super) fn forget(&self) {
+        let mut state = self.state();
+        state.rejected.clear();
+        state.in_window = false;
+    }
+}
+
+pub(super) struct Replays<'a> {
+    link: &'a Link,
+    letters: Option<&'a dyn DeadLetters>,
+}
+
+impl<'a> Replays<'a> {
+    pub(super) fn new(link: &'a Link, letters: Option<&'a dyn DeadLetters>) -> Self {
+        Self { link, letters }
+    }
+
+    /// Sends again what is asked for. Never ends.
+    pub(super) async fn run(&self) {
+        let Some(letters) = self.letters else { return std::future::pending().await };
+        loop {
+            // Woken at once when a batch is done with, so that the next one follows it.
+            let _ = timeout(ASKS_EVERY, self.link.replayed.changed.notified()).await;
+            if self.tell(letters).await {
+                self.ask(letters).await;
+            }
+        }
+    }
+
+    /// At the end: what was confirmed since.
+    pub(super) async fn finish(&self) {
+        if let Some(letters) = self.letters {
+            self.tell(letters).await;
+        }
+    }
+
+    /// Says what was confirmed; true if nothing is left to say.
+    async fn tell(&self, letters: &dyn DeadLetters) -> bool {
+        let confirmed = self.link.replayed.state().confirmed.clone();
+        if confirmed.is_empty() {
+            return true;
+        }
+        match letters.done(&confirmed).await {
+            Ok(()) => self.link.replayed.state().confirmed.retain(|id| !confirmed.contains(id)),
+            Err(error) => self.log(&error, "what was sent again cannot be noted"),
+        }
+        self.link.replayed.state().confirmed.is_empty()
+    }
+
+    async fn ask(&self, letters: &dyn DeadLetters) {
+        let Some(attachment) = self.carries() else { return };
+        if self.link.replayed.state().in_window {
+            return;
+        }
+        let Some(room) = self.link.window().room() else { return };
+        match letters.next(room).await {
+            Ok(messages) if messages.is_empty() => {}
+            Ok(messages) => self.enter(attachment, messages).await,
+            Err(error) => self.log(&error, "dead letters cannot be looked for"),
+        }
+    }
+
+    /// Puts a batch into the window when there is room, unless the attachment ends before that.
+    async fn enter(&self, attachment: Attachment, messages: Vec<Message>) {
+        let mut batch = Some(Batch { messages, end: None });
+        while self.carries() == Some(attachment) {
+            batch = batch.and_then(|batch| self.link.push_replay(batch).err());
+            if batch.is_none() {
+                return;
+            }
+            sleep(OFFERS_EVERY).await;
+        }
+        self.link.window().reserve(None);
+    }
+
+    /// The attachment in which the flow runs; `None`: it does not, or is about to stop.
+    fn carries(&self) -> Option<Attachment> {
+        let attachment = *self.link.attachment.borrow();
+        let held = matches!(attachment, Attachment::Held(_));
+        let flows = matches!(self.link.state(), FlowState::Running | FlowState::Stalled);
+        (held && flows && !self.link.stop.is_cancelled()).then_some(attachment)
+    }
+
+    fn log(&self, error: &dyn std::error::Error, text: &str) {
+        tracing::debug!(
+            pipeline = &*self.link.context.pipeline,
+            sink = &*self.link.context.sink,
+            error = &*chain(error),
+            "{text}"
+        );
+    }
+}
+
+impl Link {
+    /// Takes a batch of dead letters in; gives it back when there is no room yet, and keeps the
+    /// source from taking that.
+    fn push_replay(&self, batch: Batch) -> Result<(), Batch> {
+        {
+            let mut window = self.window();
+            if !window.fits(&batch) {
+                window.reserve(Some(&batch));
+                return Err(batch);
+            }
+            window.reserve(None);
+            self.replayed.state().in_window = true;
+            window.push(batch, tokio::time::Instant::now());
+        }
+        self.pushed.notify_one();
+        Ok(())
+    }
+}

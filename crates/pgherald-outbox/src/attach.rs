@@ -1,0 +1,143 @@
+//! From nothing to an attachment: connect, check, hold the lock, know the position.
+
+use std::time::Duration;
+
+use pgherald_core::SourceError;
+use pgherald_postgres::{
+    PostgresError, ServerFacts, bounded, connect, end_backend, holder, query, schema_state,
+    try_locks,
+};
+use sqlx::PgConnection;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::{
+    cursor,
+    error::source_error,
+    flow::{FlowFacts, HEARTBEAT, STATEMENT_WITHIN},
+    position::Position,
+    server::TableFacts,
+};
+
+/// How long a flow may take to begin: with `start = "latest"` and open writers it reads every id.
+const BEGIN_WITHIN: Duration = Duration::from_secs(600);
+
+/// How often a standby tries the flow's lock.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+
+/// A session that may read the outbox and does not hold the flow's lock, or not yet.
+pub(crate) struct Candidate {
+    connection: PgConnection,
+    facts: TableFacts,
+    tried: Option<Instant>,
+}
+
+/// A session that holds the flow's lock.
+pub(crate) struct Attachment {
+    pub(crate) connection: PgConnection,
+    pub(crate) facts: TableFacts,
+    pub(crate) position: Position,
+}
+
+impl Candidate {
+    /// Connects and checks. First ends the flow's former session, which may still hold the lock.
+    pub(crate) async fn connect(flow: &FlowFacts) -> Result<Self, SourceError> {
+        let connecting = Self::try_connect(flow);
+        connecting.await.map_err(source_error)
+    }
+
+    async fn try_connect(flow: &FlowFacts) -> Result<Self, PostgresError> {
+        let mut connection = connect(&flow.postgres).await?;
+        let reading = ServerFacts::read(&mut connection);
+        let server = bounded("read the server's settings", STATEMENT_WITHIN, reading).await?;
+        server.require_outbox()?;
+        if let Some(former) = flow.former_backend().filter(|former| *former != server.backend) {
+            let ending = end_backend(&mut connection, &former);
+            bounded("end the former session", STATEMENT_WITHIN, ending).await?;
+        }
+        let settings = session_settings();
+        let setting = query(&mut connection, &settings);
+        bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await?;
+        let looking = schema_state(&mut connection);
+        bounded("look at schema pgherald", STATEMENT_WITHIN, looking).await?.require_usable()?;
+        let facts = TableFacts::require(&mut connection, &flow.settings.table).await?;
+        flow.replace_backend(server.backend);
+        Ok(Self { connection, facts, tried: None })
+    }
+
+    /// Tries the lock, at most once a second. `Err` holds the candidate back for the next try.
+    pub(crate) async fn attach(
+        mut self,
+        flow: &FlowFacts,
+    ) -> Result<Attachment, (SourceError, Option<Self>)> {
+        match self.try_lock(flow).await {
+            Err(fault) => return Err((source_error(fault), None)),
+            Ok(Some(holder)) => {
+                let standby = SourceError::Standby(holder.into());
+                return Err((standby, Some(self)));
+            }
+            Ok(None) => {}
+        }
+        let Self { mut connection, facts, .. } = self;
+        let sql = statement_timeout(BEGIN_WITHIN);
+        let setting = query(&mut connection, &sql);
+        let set = bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await;
+        set.map_err(|fault| (source_error(fault), None))?;
+        let beginning = cursor::read_or_begin(&mut connection, flow, &facts);
+        let begun = timeout(BEGIN_WITHIN, beginning).await.unwrap_or_else(|_| {
+            let text = "the flow could not begin: no answer";
+            Err(source_error(PostgresError::transient(text)))
+        });
+        let position = begun.map_err(|error| (error, None))?;
+        // Only from here on: a cursor that has just begun must not be forgotten by a crash.
+        let sql =
+            format!("SET synchronous_commit = off; {}", statement_timeout(flow.page_within()));
+        let setting = query(&mut connection, &sql);
+        let set = bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await;
+        set.map_err(|fault| (source_error(fault), None))?;
+        Ok(Attachment { connection, facts, position })
+    }
+
+    /// `None`: the lock is held. Otherwise who holds it, in words.
+    async fn try_lock(&mut self, flow: &FlowFacts) -> Result<Option<String>, PostgresError> {
+        if let Some(tried) = self.tried {
+            sleep_until(tried + TRY_EVERY).await;
+        }
+        self.tried = Some(Instant::now());
+        let keys = [flow.lock];
+        let trying = try_locks(&mut self.connection, &keys);
+        let held = bounded("try the flow's lock", STATEMENT_WITHIN, trying).await?;
+        if held == [true] {
+            return Ok(None);
+        }
+        let asking = holder(&mut self.connection, flow.lock);
+        Ok(Some(match bounded("find the lock's holder", STATEMENT_WITHIN, asking).await? {
+            Some(holder) => format!("the flow's lock is held by {holder}"),
+            None => "the flow's lock was held a moment ago".to_owned(),
+        }))
+    }
+}
+
+/// What every session on an outbox needs. One that the network or a stopped process cut off ends
+/// by itself, since it holds a lock: after three heartbeats without a statement, or two without
+/// the peer taking data. Plans follow the primary key whatever the statistics say: those of a table
+/// that is emptied all the time are wrong most of the time.
+pub(crate) fn session_settings() -> String {
+    let ms = HEARTBEAT.as_millis();
+    let seconds = HEARTBEAT.as_secs();
+    format!(
+        "SET tcp_user_timeout = {}; SET tcp_keepalives_idle = {seconds}; \
+         SET tcp_keepalives_interval = {seconds}; SET tcp_keepalives_count = 2; \
+         SET idle_session_timeout = {}; {}; \
+         SET default_transaction_isolation = 'read committed'; \
+         SET default_transaction_read_only = off; SET search_path = pg_catalog; \
+         SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; \
+         SET max_parallel_workers_per_gather = 0",
+        ms * 2,
+        ms * 3,
+        statement_timeout(STATEMENT_WITHIN),
+    )
+}
+
+fn statement_timeout(limit: Duration) -> String {
+    format!("SET statement_timeout = {}", limit.as_millis())
+}

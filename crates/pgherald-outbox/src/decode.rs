@@ -1,0 +1,291 @@
+//! Rows of a page, from PostgreSQL's binary COPY format to messages.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use bytes::{Buf, Bytes};
+use pgherald_core::{Body, ContentType, Headers, Message, MessageId};
+use serde_json::{Map, Value};
+
+use crate::page::Kind;
+
+/// Signature, flags, and the length of an extension that is not there.
+const HEADER_BYTES: usize = 19;
+/// The binary format counts microseconds from 2000-01-01.
+const MICROS_TO_2000: i64 = 946_684_800_000_000;
+/// Names of channels and media types that are kept, so that messages share them.
+const NAMES_MAX: usize = 1_024;
+
+/// These bytes are not what PostgreSQL's documentation says.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the server's answer to COPY is malformed")]
+pub(crate) struct Malformed;
+
+/// One row of a page.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) id: i64,
+    pub(crate) kind: Kind,
+    /// There for [`Kind::Message`] and [`Kind::Oversize`].
+    pub(crate) message: Option<Message>,
+}
+
+/// Decodes the rows of one flow's pages.
+#[derive(Default)]
+pub(crate) struct Decoder {
+    begun: bool,
+    names: HashMap<Box<str>, Arc<str>>,
+}
+
+impl Decoder {
+    /// A new page begins.
+    pub(crate) fn begin(&mut self) {
+        self.begun = false;
+    }
+
+    /// Decodes one chunk of the COPY stream: a row each, the first one behind the header. `None`:
+    /// the end.
+    pub(crate) fn row(&mut self, mut chunk: Bytes) -> Result<Option<Row>, Malformed> {
+        if !self.begun {
+            self.begun = true;
+            skip(&mut chunk, HEADER_BYTES)?;
+        }
+        if chunk.try_get_i16().map_err(|_| Malformed)? == -1 {
+            return Ok(None);
+        }
+        let mut fields = Fields(chunk);
+        let id = fields.i64()?.ok_or(Malformed)?;
+        let kind = fields.i32()?.and_then(Kind::of).ok_or(Malformed)?;
+        let message = match kind {
+            Kind::Message | Kind::Oversize => Some(self.message(id, kind, &mut fields)?),
+            Kind::Other | Kind::Beyond => None,
+        };
+        Ok(Some(Row { id, kind, message }))
+    }
+
+    fn message(&mut self, id: i64, kind: Kind, fields: &mut Fields) -> Result<Message, Malformed> {
+        let created = fields.i64()?;
+        let channel = fields.text()?.unwrap_or_default();
+        let key = fields.next()?.map(|key| Bytes::copy_from_slice(&key));
+        let headers = fields.text()?;
+        let content_type = fields.text()?;
+        let (text, bytes) = (fields.next()?, fields.next()?);
+        let size = fields.i32()?.unwrap_or(0);
+        let (body, inherent) = match (kind, text, bytes) {
+            (Kind::Oversize, ..) => {
+                (Body::Oversize(usize::try_from(size).unwrap_or(0)), ContentType::Bytes)
+            }
+            (_, Some(_), Some(_)) => (unreadable("it has two payloads"), ContentType::Bytes),
+            (_, Some(text), None) => (payload(&text), ContentType::Text),
+            (_, None, Some(bytes)) => (payload(&bytes), ContentType::Bytes),
+            (_, None, None) => (Body::Tombstone, ContentType::Text),
+        };
+        let mut message = Message {
+            id: MessageId::new(format_args!("0-{id}")),
+            channel: self.name(&channel),
+            key,
+            headers: Headers::default(),
+            content_type: inherent,
+            body,
+            since: UNIX_EPOCH,
+        };
+        self.date(&mut message, id, created);
+        self.describe(&mut message, headers.as_deref(), content_type.as_deref());
+        Ok(message)
+    }
+
+    fn date(&self, message: &mut Message, id: i64, created: Option<i64>) {
+        // The largest and the smallest value are `infinity` and `-infinity`.
+        let finite = created.filter(|micros| *micros != i64::MAX && *micros != i64::MIN);
+        match finite.and_then(|micros| micros.checked_add(MICROS_TO_2000)) {
+            Some(micros) => {
+                message.id = MessageId::new(format_args!("{micros}-{id}"));
+                message.since = time(micros);
+            }
+            None => message.body = unreadable("its created_at is no time"),
+        }
+    }
+
+    fn describe(&mut self, message: &mut Message, headers: Option<&str>, media: Option<&str>) {
+        match headers.map(parse_headers) {
+            None => {}
+            Some(Some(headers)) => message.headers = headers,
+            Some(None) => message.body = unreadable("its headers are no object of texts"),
+        }
+        match media {
+            None => {}
+            Some("application/json") => message.content_type = ContentType::Json,
+            Some(other) if is_printable(other) => {
+                message.content_type = ContentType::Other(self.name(other));
+            }
+            Some(_) => message.body = unreadable("its content_type is not printable ASCII"),
+        }
+    }
+
+    fn name(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.names.get(name) {
+            return Arc::clone(known);
+        }
+        if self.names.len() >= NAMES_MAX {
+            self.names.clear();
+        }
+        let shared: Arc<str> = name.into();
+        self.names.insert(name.into(), Arc::clone(&shared));
+        shared
+    }
+}
+
+/// What is left of a row: a length before each field, -1 for NULL.
+struct Fields(Bytes);
+
+impl Fields {
+    fn next(&mut self) -> Result<Option<Bytes>, Malformed> {
+        let length = self.0.try_get_i32().map_err(|_| Malformed)?;
+        let Ok(length) = usize::try_from(length) else { return Ok(None) };
+        if length > self.0.len() {
+            return Err(Malformed);
+        }
+        Ok(Some(self.0.split_to(length)))
+    }
+
+    fn i64(&mut self) -> Result<Option<i64>, Malformed> {
+        self.next()?.map(|mut field| field.try_get_i64().map_err(|_| Malformed)).transpose()
+    }
+
+    fn i32(&mut self) -> Result<Option<i32>, Malformed> {
+        self.next()?.map(|mut field| field.try_get_i32().map_err(|_| Malformed)).transpose()
+    }
+
+    fn text(&mut self) -> Result<Option<String>, Malformed> {
+        let text = |field: Bytes| String::from_utf8(field.into()).map_err(|_| Malformed);
+        self.next()?.map(text).transpose()
+    }
+}
+
+fn skip(chunk: &mut Bytes, bytes: usize) -> Result<(), Malformed> {
+    if chunk.len() < bytes {
+        return Err(Malformed);
+    }
+    chunk.advance(bytes);
+    Ok(())
+}
+
+/// A copy: a part of the read buffer would keep the whole of it in memory.
+fn payload(bytes: &Bytes) -> Body {
+    Body::Payload(Bytes::copy_from_slice(bytes))
+}
+
+fn unreadable(why: &str) -> Body {
+    Body::Unreadable(why.into())
+}
+
+fn is_printable(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| (0x20..0x7f).contains(&byte))
+}
+
+fn time(micros: i64) -> SystemTime {
+    let distance = Duration::from_micros(micros.unsigned_abs());
+    let time = match micros < 0 {
+        true => UNIX_EPOCH.checked_sub(distance),
+        false => UNIX_EPOCH.checked_add(distance),
+    };
+    time.unwrap_or(UNIX_EPOCH)
+}
+
+fn parse_headers(text: &str) -> Option<Headers> {
+    let object: Map<String, Value> = serde_json::from_str(text).ok()?;
+    let header = |(name, value): (String, Value)| match value {
+        Value::String(value) => Some((name.into_boxed_str(), value.into_boxed_str())),
+        _ => None,
+    };
+    object.into_iter().map(header).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::BufMut;
+
+    use super::*;
+
+    fn row(fields: &[Option<&[u8]>]) -> Bytes {
+        let mut chunk = Vec::new();
+        chunk.put_i16(fields.len() as i16);
+        for field in fields {
+            match field {
+                None => chunk.put_i32(-1),
+                Some(field) => {
+                    chunk.put_i32(field.len() as i32);
+                    chunk.put_slice(field);
+                }
+            }
+        }
+        chunk.into()
+    }
+
+    fn decode(
+        kind: i32,
+        created: i64,
+        headers: Option<&str>,
+        media: Option<&str>,
+        text: Option<&str>,
+    ) -> Message {
+        let chunk = row(&[
+            Some(&42i64.to_be_bytes()),
+            Some(&kind.to_be_bytes()),
+            Some(&created.to_be_bytes()),
+            Some(b"orders"),
+            None,
+            headers.map(str::as_bytes),
+            media.map(str::as_bytes),
+            text.map(str::as_bytes),
+            None,
+            Some(&7i32.to_be_bytes()),
+        ]);
+        let mut decoder = Decoder { begun: true, ..Decoder::default() };
+        decoder.row(chunk).unwrap().unwrap().message.unwrap()
+    }
+
+    #[test]
+    fn a_row_becomes_a_message() {
+        let message = decode(1, 1, Some(r#"{"a": "b"}"#), Some("application/json"), Some("{}"));
+        assert_eq!(message.id.as_str(), "946684800000001-42");
+        assert_eq!(message.since, UNIX_EPOCH + Duration::from_micros(946_684_800_000_001));
+        assert_eq!(message.headers.get("A"), Some("b"));
+        assert_eq!(message.content_type, ContentType::Json);
+        assert!(matches!(message.body, Body::Payload(ref bytes) if &bytes[..] == b"{}"));
+        let tombstone = decode(1, 1, None, None, None);
+        assert!(matches!(tombstone.body, Body::Tombstone));
+        assert!(matches!(decode(2, 1, None, None, None).body, Body::Oversize(7)));
+    }
+
+    #[test]
+    fn what_no_table_should_hold_is_unreadable_and_says_why() {
+        for (created, headers, media) in [
+            (i64::MAX, None, None),
+            (i64::MIN, None, None),
+            (0, Some("[]"), None),
+            (0, Some(r#"{"a": 1}"#), None),
+            (0, None, Some("te\nxt")),
+        ] {
+            let message = decode(1, created, headers, media, Some("x"));
+            assert!(matches!(message.body, Body::Unreadable(_)), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn the_header_comes_with_the_first_row_and_the_end_is_known() {
+        let mut decoder = Decoder::default();
+        let mut first = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
+        let passed = row(&[Some(&7i64.to_be_bytes()), Some(&0i32.to_be_bytes())]);
+        first.extend_from_slice(&passed);
+        let passed = decoder.row(first.into()).unwrap().unwrap();
+        assert_eq!((passed.id, passed.kind), (7, Kind::Other));
+        assert!(decoder.row(Bytes::from_static(b"\xff\xff")).unwrap().is_none());
+        for broken in [&b""[..], b"\0", b"\0\x01\0\0\0\x09abc"] {
+            assert!(decoder.row(Bytes::copy_from_slice(broken)).is_err());
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What the parts of one flow share.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use pgherald_core::FlowContext;
+use pgherald_postgres::{Backend, LockKey, PostgresSettings};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    OutboxReport, OutboxSettings, doorbell::Bell, error::Contradiction, metrics::FlowMetrics,
+};
+
+/// A session that holds a lock runs a statement at least so often.
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
+
+/// How long one statement may take: a session that the network has cut off is given up then.
+pub(crate) const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
+
+/// The slowest network that a large row is carried over.
+const SLOW_BYTES_PER_SECOND: usize = 1 << 20;
+/// And no page takes longer, however large its rows may be.
+const PAGE_SECONDS_MAX: u64 = 600;
+
+/// One flow that reads an outbox.
+pub(crate) struct FlowFacts {
+    pub(crate) context: FlowContext,
+    pub(crate) settings: OutboxSettings,
+    pub(crate) postgres: PostgresSettings,
+    pub(crate) lock: LockKey,
+    pub(crate) bell: Arc<Bell>,
+    pub(crate) stop: CancellationToken,
+    pub(crate) metrics: FlowMetrics,
+    carried: AtomicBool,
+    /// The newest id that was seen below the cursor, while the flow ran; negative: none was.
+    set_back_to: AtomicI64,
+    memory: Mutex<Memory>,
+    report: watch::Sender<OutboxReport>,
+}
+
+/// What outlives a session.
+#[derive(Default)]
+struct Memory {
+    /// The server process of the latest session, which may still hold the lock.
+    former: Option<Backend>,
+    /// The writer that holds the flow back, in words.
+    waits_for: Option<Arc<str>>,
+}
+
+impl FlowFacts {
+    pub(crate) fn new(
+        context: FlowContext,
+        settings: OutboxSettings,
+        postgres: PostgresSettings,
+        bell: Arc<Bell>,
+        stop: CancellationToken,
+    ) -> Self {
+        let lock = LockKey::of_flow(&context.pipeline, &context.sink);
+        let metrics = FlowMetrics::new(&context);
+        let (carried, set_back_to) = (AtomicBool::new(false), AtomicI64::new(-1));
+        let memory = Mutex::default();
+        let report = watch::Sender::default();
+        Self {
+            context,
+            settings,
+            postgres,
+            lock,
+            bell,
+            stop,
+            metrics,
+            carried,
+            set_back_to,
+            memory,
+            report,
+        }
+    }
+
+    /// How long one page may take: a row of the largest size has to come through a slow network.
+    pub(crate) fn page_within(&self) -> Duration {
+        let largest = self.context.message_bytes_max.max(self.context.batch.bytes);
+        let more = u64::try_from(largest / SLOW_BYTES_PER_SECOND).unwrap_or(u64::MAX);
+        STATEMENT_WITHIN + Duration::from_secs(more.min(PAGE_SECONDS_MAX))
+    }
+
+    pub(crate) fn pipeline(&self) -> &str {
+        &self.context.pipeline
+    }
+
+    pub(crate) fn sink(&self) -> &str {
+        &self.context.sink
+    }
+
+    /// Whether a session of this process holds the flow's lock.
+    pub(crate) fn is_carried(&self) -> bool {
+        self.carried.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_carried(&self, carried: bool) {
+        self.set_back_to.store(-1, Ordering::Relaxed);
+        self.carried.store(carried, Ordering::Relaxed);
+    }
+
+    /// The sequence was set back below the cursor while the flow ran.
+    pub(crate) fn was_set_back(&self, newest: i64) {
+        self.set_back_to.store(newest, Ordering::Relaxed);
+    }
+
+    /// Whether ids are issued again behind this position, as far as anybody has looked.
+    pub(crate) fn require_ahead(&self, newest: i64, high: i64) -> Result<(), Contradiction> {
+        if newest >= high {
+            return Ok(());
+        }
+        Err(Contradiction::SequenceBelowCursor {
+            table: self.settings.table.clone(),
+            last: newest,
+            high,
+            pipeline: self.pipeline().into(),
+            sink: self.sink().into(),
+        })
+    }
+
+    /// The same by the latest look of the keeper's.
+    pub(crate) fn require_still_ahead(&self, high: i64) -> Result<(), Contradiction> {
+        match self.set_back_to.load(Ordering::Relaxed) {
+            newest if newest < 0 => Ok(()),
+            newest => self.require_ahead(newest, high),
+        }
+    }
+
+    /// The former session's server process; from now on it is `backend`.
+    pub(crate) fn replace_backend(&self, backend: Backend) -> Option<Backend> {
+        self.memory().former.replace(backend)
+    }
+
+    pub(crate) fn former_backend(&self) -> Option<Backend> {
+        self.memory().former.clone()
+    }
+
+    pub(crate) fn waits_for(&self) -> Option<Arc<str>> {
+        self.memory().waits_for.clone()
+    }
+
+    pub(crate) fn set_waits_for(&self, writer: Option<Arc<str>>) {
+        self.memory().waits_for = writer;
+    }
+
+    pub(crate) fn report(&self) -> watch::Receiver<OutboxReport> {
+        self.report.subscribe()
+    }
+
+    /// Tells what was measured.
+    pub(crate) fn publish(&self, report: OutboxReport) {
+        self.metrics.backlog.set(report.backlog_messages as f64);
+        self.metrics.oldest_age.set(report.oldest_age.as_secs_f64());
+        let unrouted: u64 = report.unrouted.iter().map(|(_, rows)| rows).sum();
+        self.metrics.unrouted.set(unrouted as f64);
+        self.report.send_replace(report);
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().expect("no panic happens under this lock")
+    }
+}

@@ -1,0 +1,55 @@
+//! An outbox table, read without loss: every committed row, in causal or in strict order.
+//!
+//! Ids are taken at INSERT and become visible at COMMIT, so a reader that goes on from the highest
+//! id it saw loses rows. This one knows from the locks which transactions may still make rows
+//! visible. Lock, reads and the cursor share one session, and the cursor lives in the same database
+//! as the rows: a position is never kept anywhere else.
+
+mod config;
+mod table;
+
+mod fence;
+mod position;
+mod ranges;
+mod writers;
+
+mod decode;
+mod page;
+mod reader;
+mod server;
+
+mod attach;
+mod cursor;
+mod held;
+mod pace;
+mod session;
+mod source;
+
+mod doorbell;
+mod porter;
+
+mod keeper;
+mod measure;
+mod report;
+mod retention;
+
+mod check;
+mod removal;
+
+mod error;
+mod flow;
+mod metrics;
+mod outbox;
+
+pub use self::{
+    check::check,
+    config::{
+        CHANNEL_BYTES_MAX, DEFAULT_TABLE, Order, OutboxConfig, OutboxSettings, Retain, Start,
+    },
+    metrics::describe_metrics,
+    outbox::Outbox,
+    removal::{Removal, remove},
+    report::OutboxReport,
+    source::OutboxSource,
+    table::TableName,
+};

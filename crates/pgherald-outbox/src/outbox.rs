@@ -1,0 +1,55 @@
+//! One outbox of this process: the flows that read it, and what serves them all.
+
+use std::sync::Arc;
+
+use pgherald_core::FlowContext;
+use pgherald_postgres::PostgresSettings;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    OutboxSettings, OutboxSource, TableName, doorbell::Bell, flow::FlowFacts, keeper::Keeper,
+    porter::Porter,
+};
+
+/// One outbox table, and every flow of this process that reads it.
+pub struct Outbox {
+    postgres: PostgresSettings,
+    table: TableName,
+    stop: CancellationToken,
+    bell: Arc<Bell>,
+    flows: Vec<Arc<FlowFacts>>,
+}
+
+impl Outbox {
+    /// Nothing happens before [`Outbox::run`] and before its flows are attached.
+    #[must_use]
+    pub fn new(postgres: PostgresSettings, table: TableName, stop: CancellationToken) -> Self {
+        Self { postgres, table, stop, bell: Arc::default(), flows: Vec::new() }
+    }
+
+    /// Adds a flow.
+    pub fn flow(&mut self, context: &FlowContext, settings: &OutboxSettings) -> OutboxSource {
+        let flow = Arc::new(FlowFacts::new(
+            context.clone(),
+            settings.clone(),
+            self.postgres.clone(),
+            Arc::clone(&self.bell),
+            self.stop.clone(),
+        ));
+        self.flows.push(Arc::clone(&flow));
+        OutboxSource::new(flow)
+    }
+
+    /// Keeps the doorbell, deletes what is settled, and measures, until the process stops. Reading
+    /// does not depend on it.
+    pub async fn run(self) {
+        let porter = Porter::new(self.postgres.clone(), self.table.clone(), self.bell);
+        let keeper = Keeper::new(self.postgres, self.table, self.flows);
+        let stop = self.stop;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = porter.run() => {}
+            () = keeper.run() => {}
+        }
+    }
+}

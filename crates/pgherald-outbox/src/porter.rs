@@ -1,0 +1,179 @@
+//! The one session of this process that serves all flows of an outbox: it keeps the doorbell.
+
+use std::{sync::Arc, time::Duration};
+
+use pgherald_core::Backoff;
+use pgherald_postgres::{
+    PostgresError, PostgresSettings, ServerFacts, Wire, bounded, connect, query,
+};
+use sqlx::{PgConnection, Row};
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::{
+    TableName,
+    attach::session_settings,
+    doorbell::{Bell, DOORBELL_CHANNEL},
+    flow::STATEMENT_WITHIN,
+    server::{DOORBELL, TableFacts},
+};
+
+/// How often the porter looks whether all is as it was.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Keeps the doorbell of one outbox, for as long as it is polled. Faults are retried; until then
+/// flows that wait poll.
+pub(crate) struct Porter {
+    postgres: PostgresSettings,
+    table: TableName,
+    bell: Arc<Bell>,
+}
+
+/// The porter's session.
+struct Watch<'a> {
+    porter: &'a Porter,
+    wire: Wire,
+    facts: TableFacts,
+    /// This session holds the doorbell's lock. Otherwise, if the bell is armed, another process's
+    /// reader that sleeps does.
+    holds_lock: bool,
+}
+
+impl Porter {
+    pub(crate) fn new(postgres: PostgresSettings, table: TableName, bell: Arc<Bell>) -> Self {
+        Self { postgres, table, bell }
+    }
+
+    pub(crate) async fn run(self) {
+        let backoff = Backoff::default();
+        loop {
+            let fault = match Watch::begin(&self).await {
+                Ok(watch) => watch.run().await,
+                Err(fault) => fault,
+            };
+            tracing::debug!(table = %self.table, error = %fault, "the outbox's porter starts again");
+            self.bell.ring();
+            tokio::select! {
+                () = sleep(backoff.cap) => {}
+                () = self.refuse() => {}
+            }
+        }
+    }
+
+    /// Nobody sleeps while there is no session that could hear a ring.
+    async fn refuse(&self) {
+        loop {
+            self.bell.wanted.notified().await;
+            self.bell.answer(false);
+        }
+    }
+}
+
+impl<'a> Watch<'a> {
+    async fn begin(porter: &'a Porter) -> Result<Self, PostgresError> {
+        // By hand first: the wire's own attempt would only say that time ran out.
+        let mut first = connect(&porter.postgres).await?;
+        let reading = ServerFacts::read(&mut first);
+        bounded("read the server's settings", STATEMENT_WITHIN, reading).await?.require_outbox()?;
+        let facts = TableFacts::require(&mut first, &porter.table).await?;
+        let looking = bell_is_there(&mut first, &facts);
+        let there = bounded("look for the doorbell", STATEMENT_WITHIN, looking).await?;
+        porter.bell.set_absent(!there);
+        drop(first);
+        let mut wire = Wire::connect(&porter.postgres).await?;
+        let beginning = async {
+            wire.query(&session_settings()).await?;
+            wire.listen([&Arc::from(DOORBELL_CHANNEL)]).await
+        };
+        bounded("begin the outbox porter's session", STATEMENT_WITHIN, beginning).await?;
+        Ok(Self { porter, wire, facts, holds_lock: false })
+    }
+
+    async fn run(mut self) -> PostgresError {
+        loop {
+            if let Err(fault) = self.step().await {
+                return fault;
+            }
+        }
+    }
+
+    async fn step(&mut self) -> Result<(), PostgresError> {
+        let tick = Instant::now() + TICK;
+        let bell = &self.porter.bell;
+        let heard = tokio::select! {
+            heard = self.wire.next() => Some(heard?),
+            () = bell.wanted.notified() => None,
+            () = sleep_until(tick) => {
+                return self.tick().await;
+            }
+        };
+        match heard {
+            None => self.arm().await,
+            Some(ring) if ring.payload() == self.facts.table.to_string() => self.rung().await,
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Takes the lock for those who want to sleep, or finds that another sleeper has it.
+    async fn arm(&mut self) -> Result<(), PostgresError> {
+        if !self.porter.bell.is_armed() {
+            let armed = self.try_lock().await?;
+            self.porter.bell.answer(armed);
+        }
+        Ok(())
+    }
+
+    async fn try_lock(&mut self) -> Result<bool, PostgresError> {
+        let table = self.facts.table;
+        let sql = format!(
+            "SELECT CASE WHEN pg_try_advisory_lock({DOORBELL}, {key}) THEN 2 WHEN EXISTS \
+             (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted \
+             AND classid = {DOORBELL}::oid AND objid = {table}::oid AND mode = 'ExclusiveLock' \
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())) \
+             THEN 1 ELSE 0 END",
+            key = table.cast_signed(),
+        );
+        let rows = bounded("arm the doorbell", STATEMENT_WITHIN, self.wire.query(&sql)).await?;
+        let answer: i32 = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(0);
+        self.holds_lock = answer == 2;
+        Ok(answer > 0)
+    }
+
+    /// Everybody wakes; whoever inserts from now on need not ring.
+    async fn rung(&mut self) -> Result<(), PostgresError> {
+        self.porter.bell.ring();
+        if !std::mem::take(&mut self.holds_lock) {
+            return Ok(());
+        }
+        let key = self.facts.table.cast_signed();
+        let sql = format!("SELECT pg_advisory_unlock({DOORBELL}, {key})");
+        bounded("disarm the doorbell", STATEMENT_WITHIN, self.wire.query(&sql)).await.map(drop)
+    }
+
+    /// Another process's sleeper may have woken without a ring: then nobody holds the lock.
+    async fn tick(&mut self) -> Result<(), PostgresError> {
+        if self.porter.bell.is_armed() && !self.holds_lock {
+            let armed = self.try_lock().await?;
+            self.porter.bell.answer(armed);
+            return Ok(());
+        }
+        let beating = self.wire.query("SELECT 1");
+        bounded("send a heartbeat", STATEMENT_WITHIN, beating).await.map(drop)
+    }
+}
+
+/// Whether producers ring at all: the table has the trigger, and the server no two-phase commit,
+/// where a transaction that announced cannot be prepared.
+pub(crate) async fn bell_is_there(
+    connection: &mut PgConnection,
+    facts: &TableFacts,
+) -> Result<bool, sqlx::Error> {
+    let sql = format!(
+        "SELECT current_setting('max_prepared_transactions') = '0' AND EXISTS \
+         (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid \
+         JOIN pg_namespace n ON n.oid = p.pronamespace WHERE t.tgrelid = {}::oid \
+         AND t.tgenabled IN ('O', 'A') AND n.nspname = 'pgherald' AND p.proname = 'ring')",
+        facts.table
+    );
+    let rows = query(connection, &sql).await?;
+    rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
+}

@@ -1,0 +1,312 @@
+//! One session: it holds the flow's lock, reads, and writes the cursor.
+
+use std::time::Duration;
+
+use futures_util::{FutureExt, future::BoxFuture};
+use pgherald_core::{Batch, Checkpoint, Room, Session, Settled, SourceError};
+use pgherald_postgres::{PostgresError, bounded, query};
+use sqlx::PgConnection;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    attach::Attachment,
+    cursor,
+    doorbell::Ticket,
+    error::source_error,
+    fence::{Fence, Taken},
+    flow::{FlowFacts, HEARTBEAT, STATEMENT_WITHIN},
+    held::HeldWatch,
+    pace::Pace,
+    position::Position,
+    reader::{Page, Reader},
+    server::TableFacts,
+    source::Carried,
+};
+
+/// The cursor is written at most so often.
+const ACK_EVERY: Duration = Duration::from_millis(100);
+/// The same for a cursor with more missing ranges than [`MISSING_MANY`]: its row is large.
+const LARGE_ACK_EVERY: Duration = Duration::from_secs(1);
+const MISSING_MANY: usize = 1_000;
+/// Above so many missing ranges not every batch gets a checkpoint of its own: they are large, and
+/// the window holds one for each batch. An older one is as true; it says less.
+const MISSING_FEW: usize = 200;
+
+pub(crate) struct OutboxSession {
+    connection: PgConnection,
+    facts: TableFacts,
+    carried: Carried,
+    fence: Fence,
+    reader: Reader,
+    held: HeldWatch,
+    /// The checkpoint of the latest batch.
+    given: Checkpoint,
+    given_at: Instant,
+    /// The position has moved since.
+    moved: bool,
+    acked: Option<Checkpoint>,
+    acked_at: Instant,
+}
+
+/// Why a rest ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    Time,
+    Rung,
+    Stop,
+}
+
+impl OutboxSession {
+    pub(crate) fn begin(
+        attachment: Attachment,
+        carried: Carried,
+        resume: Option<Checkpoint>,
+    ) -> Result<Self, SourceError> {
+        let Attachment { connection, facts, position } = attachment;
+        if resume.is_some() {
+            // No sink keeps positions yet, and one may be used only if its row still exists.
+            let text = "a position that a sink keeps is of no use to an outbox";
+            return Err(SourceError::Halted(text.into()));
+        }
+        let flow = &carried.0;
+        let given = position.to_checkpoint();
+        let reader = Reader::new(flow);
+        let fence = Fence::new(flow.settings.order, position);
+        let now = Instant::now();
+        Ok(Self {
+            connection,
+            facts,
+            carried,
+            fence,
+            reader,
+            held: HeldWatch::default(),
+            acked: Some(given.clone()),
+            given,
+            given_at: now,
+            moved: false,
+            acked_at: now,
+        })
+    }
+
+    fn flow(&self) -> &FlowFacts {
+        &self.carried.0
+    }
+
+    async fn read_some(&mut self, room: Room, settled: &Settled) -> Result<Batch, SourceError> {
+        let mut pace = Pace::default();
+        let mut ticket: Option<Ticket> = None;
+        loop {
+            if self.flow().stop.is_cancelled() {
+                return Err(SourceError::Stopped);
+            }
+            self.flow().require_still_ahead(self.fence.position().high)?;
+            self.ack_if_due(settled).await?;
+            let began = Instant::now();
+            if let Some(batch) = self.poll(room).await? {
+                return Ok(batch);
+            }
+            let took = began.elapsed();
+            match ticket.filter(|ticket| self.flow().bell.holds(*ticket)) {
+                Some(armed) => {
+                    let until = Instant::now() + Pace::asleep();
+                    if self.rest(until, Some(armed), settled).await? == Woken::Rung {
+                        (ticket, pace) = (None, Pace::default());
+                    }
+                }
+                None => {
+                    ticket = self.try_to_sleep(&mut pace).await;
+                    if ticket.is_none() {
+                        self.rest(Instant::now() + pace.awake(took), None, settled).await?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// `Some`: the bell is armed; whoever polls once more may sleep.
+    async fn try_to_sleep(&self, pace: &mut Pace) -> Option<Ticket> {
+        if self.fence.is_waiting() {
+            pace.stay_awake();
+            return None;
+        }
+        if !pace.is_drowsy() {
+            return None;
+        }
+        let ticket = tokio::select! {
+            ticket = self.flow().bell.arm() => ticket,
+            () = self.flow().stop.cancelled() => None,
+        };
+        if ticket.is_none() && !self.flow().bell.is_absent() {
+            pace.stay_awake();
+        }
+        ticket
+    }
+
+    /// One look; `None`: nothing to hand over.
+    async fn poll(&mut self, room: Room) -> Result<Option<Batch>, SourceError> {
+        self.look_at_writers().await?;
+        let Some(scan) = self.fence.scan() else { return Ok(self.moved_batch()) };
+        let within = self.flow().page_within();
+        let reading = self.reader.page(&mut self.connection, &scan, room);
+        let page = bounded("read the outbox", within, reading).await;
+        let Page { ids, messages, complete, beyond } = page.map_err(source_error)?;
+        let before = self.standing();
+        self.fence.take(Taken { ids: &ids, complete });
+        self.moved |= !ids.is_empty() || self.standing() != before;
+        if !messages.is_empty() {
+            let end = Some(self.checkpoint());
+            return Ok(Some(Batch { messages, end }));
+        }
+        if beyond {
+            // Core reads again when there is more room.
+            return Ok(Some(Batch { messages, end: Some(self.given.clone()) }));
+        }
+        Ok(self.moved_batch())
+    }
+
+    async fn look_at_writers(&mut self) -> Result<(), SourceError> {
+        if !self.fence.wants_writers() {
+            return Ok(());
+        }
+        let looking = self.facts.writers(&mut self.connection);
+        let writers = bounded("look at the outbox's writers", STATEMENT_WITHIN, looking).await;
+        self.fence.observe(&writers.map_err(source_error)?);
+        let held = self.fence.held();
+        let watching = self.held.watch(held, &self.facts, &mut self.connection, &self.carried.0);
+        watching.await
+    }
+
+    fn standing(&self) -> (i64, usize) {
+        let position = self.fence.position();
+        (position.high, position.missing.len())
+    }
+
+    /// Rows that the flow does not take move it on, too.
+    fn moved_batch(&mut self) -> Option<Batch> {
+        let due = self.moved && self.given_at.elapsed() >= ACK_EVERY;
+        due.then(|| Batch { messages: Vec::new(), end: Some(self.checkpoint()) })
+    }
+
+    fn checkpoint(&mut self) -> Checkpoint {
+        let position = self.fence.position();
+        let few = position.missing.len() <= MISSING_FEW;
+        if few || self.given_at.elapsed() >= ACK_EVERY {
+            self.given = position.to_checkpoint();
+            self.given_at = Instant::now();
+            self.moved = false;
+        }
+        self.given.clone()
+    }
+
+    /// Waits; writes the cursor meanwhile.
+    async fn rest(
+        &mut self,
+        until: Instant,
+        ticket: Option<Ticket>,
+        settled: &Settled,
+    ) -> Result<Woken, SourceError> {
+        loop {
+            let flow = &self.carried.0;
+            tokio::select! {
+                biased;
+                () = flow.stop.cancelled() => return Ok(Woken::Stop),
+                () = rung(flow, ticket) => return Ok(Woken::Rung),
+                () = sleep_until(until) => return Ok(Woken::Time),
+                () = self.ack_due(settled) => {}
+            }
+            self.ack_if_due(settled).await?;
+        }
+    }
+
+    /// Resolves when there is a newer checkpoint to write, and time to.
+    async fn ack_due(&self, settled: &Settled) {
+        let mut news = settled.subscribe();
+        while self.unacked(settled).is_none() {
+            // Core holds the sender for as long as the session lives.
+            let _ = news.changed().await;
+        }
+        sleep_until(self.acked_at + self.ack_every()).await;
+    }
+
+    fn ack_every(&self) -> Duration {
+        let many = self.fence.position().missing.len() > MISSING_MANY;
+        if many { LARGE_ACK_EVERY } else { ACK_EVERY }
+    }
+
+    fn unacked(&self, settled: &Settled) -> Option<Checkpoint> {
+        settled.newest().filter(|newest| self.acked.as_ref() != Some(newest))
+    }
+
+    async fn ack_if_due(&mut self, settled: &Settled) -> Result<(), SourceError> {
+        if self.acked_at.elapsed() < self.ack_every() {
+            return Ok(());
+        }
+        match self.unacked(settled) {
+            Some(newest) => self.write_cursor(&newest).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn write_cursor(&mut self, through: &Checkpoint) -> Result<(), SourceError> {
+        let position = Position::from_checkpoint(through)
+            .ok_or_else(|| SourceError::Halted("a checkpoint of another source".into()))?;
+        let writing = cursor::write(&mut self.connection, &self.carried.0, &position);
+        let written = bounded("write the cursor", STATEMENT_WITHIN, writing).await;
+        if !written.map_err(source_error)? {
+            let text = "the cursor was removed while the flow was running";
+            return Err(source_error(PostgresError::transient(text)));
+        }
+        self.acked = Some(through.clone());
+        self.acked_at = Instant::now();
+        Ok(())
+    }
+
+    /// Keeps the session while there is no room to read into.
+    async fn keep(&mut self, settled: &Settled) -> SourceError {
+        let mut beat_at = Instant::now() + HEARTBEAT;
+        loop {
+            let kept = tokio::select! {
+                biased;
+                () = self.ack_due(settled) => self.ack_if_due(settled).await,
+                () = sleep_until(beat_at) => {
+                    beat_at = Instant::now() + HEARTBEAT;
+                    self.beat().await
+                }
+            };
+            if let Err(error) = kept {
+                return error;
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), SourceError> {
+        let beating = query(&mut self.connection, "SELECT 1");
+        let beaten = bounded("send a heartbeat", STATEMENT_WITHIN, beating).await;
+        beaten.map(drop).map_err(source_error)
+    }
+}
+
+impl Session for OutboxSession {
+    fn read<'a>(
+        &'a mut self,
+        room: Room,
+        settled: &'a Settled,
+    ) -> BoxFuture<'a, Result<Batch, SourceError>> {
+        self.read_some(room, settled).boxed()
+    }
+
+    fn tend<'a>(&'a mut self, settled: &'a Settled) -> BoxFuture<'a, SourceError> {
+        self.keep(settled).boxed()
+    }
+
+    fn ack<'a>(&'a mut self, through: &'a Checkpoint) -> BoxFuture<'a, Result<(), SourceError>> {
+        self.write_cursor(through).boxed()
+    }
+}
+
+async fn rung(flow: &FlowFacts, ticket: Option<Ticket>) {
+    match ticket {
+        Some(ticket) => flow.bell.rung(ticket).await,
+        None => std::future::pending().await,
+    }
+}

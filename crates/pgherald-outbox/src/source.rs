@@ -1,0 +1,128 @@
+//! One flow of an outbox as core attaches to it.
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt, future::BoxFuture};
+use pgherald_core::{Attached, Checkpoint, Session, Source, SourceError};
+use pgherald_postgres::{bounded, query};
+use tokio::{
+    sync::{Mutex, watch},
+    time::{Instant, interval_at},
+};
+
+use crate::{
+    OutboxReport,
+    attach::{Attachment, Candidate},
+    error::source_error,
+    flow::{FlowFacts, HEARTBEAT, STATEMENT_WITHIN},
+    session::OutboxSession,
+};
+
+/// One flow of an [`Outbox`](crate::Outbox): what core attaches to.
+///
+/// A position is valid inside one attachment only; every attach reads the cursor from the database.
+/// (Ids are issued again for other rows after a failover that lost rows.)
+#[derive(Clone)]
+pub struct OutboxSource {
+    flow: Arc<FlowFacts>,
+    /// A standby keeps its connection from try to try.
+    standby: Arc<Mutex<Option<Candidate>>>,
+}
+
+impl OutboxSource {
+    pub(crate) fn new(flow: Arc<FlowFacts>) -> Self {
+        Self { flow, standby: Arc::default() }
+    }
+
+    /// How the flow stands, from now on.
+    #[must_use]
+    pub fn report(&self) -> watch::Receiver<OutboxReport> {
+        self.flow.report()
+    }
+
+    async fn try_attach(&self) -> Result<Attachment, SourceError> {
+        let mut standby = self.standby.lock().await;
+        let candidate = match standby.take() {
+            Some(candidate) => candidate,
+            None => Candidate::connect(&self.flow).await?,
+        };
+        candidate.attach(&self.flow).await.map_err(|(error, candidate)| {
+            *standby = candidate;
+            error
+        })
+    }
+}
+
+impl Source for OutboxSource {
+    fn has_positions(&self) -> bool {
+        true
+    }
+
+    fn attach(&self) -> BoxFuture<'_, Result<Box<dyn Attached>, SourceError>> {
+        async move {
+            let attachment = self.try_attach().await?;
+            let carried = Carried::new(&self.flow);
+            Ok(Box::new(Waiting { attachment, carried }) as Box<dyn Attached>)
+        }
+        .boxed()
+    }
+
+    fn waits_for(&self) -> Option<Arc<str>> {
+        self.flow.waits_for()
+    }
+}
+
+/// The flow is carried by this process for as long as this lives.
+pub(crate) struct Carried(pub(crate) Arc<FlowFacts>);
+
+impl Carried {
+    fn new(flow: &Arc<FlowFacts>) -> Self {
+        flow.set_carried(true);
+        Self(Arc::clone(flow))
+    }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.0.set_carried(false);
+        self.0.set_waits_for(None);
+        self.0.metrics.held.set(0.0);
+        self.0.publish(OutboxReport::default());
+    }
+}
+
+/// Holds the lock while the sink is being opened.
+struct Waiting {
+    attachment: Attachment,
+    carried: Carried,
+}
+
+impl Waiting {
+    async fn beat(&mut self) -> SourceError {
+        let mut beats = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+        loop {
+            beats.tick().await;
+            let beating = query(&mut self.attachment.connection, "SELECT 1");
+            if let Err(fault) = bounded("send a heartbeat", STATEMENT_WITHIN, beating).await {
+                return source_error(fault);
+            }
+        }
+    }
+}
+
+impl Attached for Waiting {
+    fn read_from(
+        self: Box<Self>,
+        resume: Option<Checkpoint>,
+    ) -> BoxFuture<'static, Result<Box<dyn Session>, SourceError>> {
+        async move {
+            let session = OutboxSession::begin(self.attachment, self.carried, resume)?;
+            Ok(Box::new(session) as Box<dyn Session>)
+        }
+        .boxed()
+    }
+
+    fn tend(&mut self) -> BoxFuture<'_, SourceError> {
+        self.beat().boxed()
+    }
+}

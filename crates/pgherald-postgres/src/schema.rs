@@ -1,0 +1,103 @@
+//! The objects in schema `pgherald`: which version is there, and whether this program can use it.
+
+use sqlx::{PgConnection, Row};
+
+use crate::{PostgresError, query};
+
+/// The version of the schema that this program installs.
+pub const SCHEMA_VERSION: i32 = 1;
+
+const REMEDY: &str = "run `pgherald setup` as the owner of the schema";
+
+/// What a database has in schema `pgherald`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SchemaState {
+    /// This program's version or the next one: an upgrade may come before the new program.
+    Usable,
+    /// Nothing is installed.
+    Missing,
+    /// An older version, which this program cannot use.
+    Older(i32),
+    /// A version from too far ahead.
+    Newer(i32),
+}
+
+impl SchemaState {
+    /// The state that an installed version stands for.
+    #[must_use]
+    pub fn of(installed: Option<i32>) -> Self {
+        match installed {
+            None => Self::Missing,
+            Some(version) if version < SCHEMA_VERSION => Self::Older(version),
+            Some(version) if version > SCHEMA_VERSION + 1 => Self::Newer(version),
+            Some(_) => Self::Usable,
+        }
+    }
+
+    /// Whether the tables and functions of [`SCHEMA_VERSION`] can be used.
+    ///
+    /// # Errors
+    /// Blocked, with the remedy.
+    pub fn require_usable(self) -> Result<(), PostgresError> {
+        match self {
+            Self::Usable => Ok(()),
+            Self::Missing => {
+                Err(PostgresError::blocked("schema pgherald is not installed", REMEDY))
+            }
+            Self::Older(version) => Err(PostgresError::blocked(
+                format!("schema pgherald has version {version}, {SCHEMA_VERSION} is needed"),
+                REMEDY,
+            )),
+            Self::Newer(version) => Err(PostgresError::blocked(
+                format!(
+                    "schema pgherald has version {version}, this pgherald knows {SCHEMA_VERSION}"
+                ),
+                "use a newer pgherald",
+            )),
+        }
+    }
+}
+
+/// Looks at what is installed. Takes no lock that anything waits for.
+pub async fn schema_state(connection: &mut PgConnection) -> Result<SchemaState, sqlx::Error> {
+    Ok(SchemaState::of(installed_version(connection).await?))
+}
+
+/// The version that is installed. Asks the catalog first, which everybody may read, so that a
+/// database without the schema logs no error.
+pub(crate) async fn installed_version(
+    connection: &mut PgConnection,
+) -> Result<Option<i32>, sqlx::Error> {
+    const THERE: &str = "SELECT FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = 'pgherald' AND c.relname = 'schema_version'";
+    if query(connection, THERE).await?.is_empty() {
+        return Ok(None);
+    }
+    let rows = query(connection, "SELECT version FROM pgherald.schema_version").await?;
+    rows.first().map(|row| row.try_get(0)).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Class;
+
+    #[test]
+    fn this_version_and_the_next_one_will_do() {
+        for usable in [SCHEMA_VERSION, SCHEMA_VERSION + 1] {
+            assert_eq!(SchemaState::of(Some(usable)).require_usable(), Ok(()));
+        }
+        for (installed, part) in [
+            (None, "not installed"),
+            (Some(SCHEMA_VERSION - 1), "is needed"),
+            (Some(SCHEMA_VERSION + 2), "this pgherald knows"),
+        ] {
+            let error = SchemaState::of(installed).require_usable().unwrap_err();
+            assert_eq!(error.class, Class::Blocked);
+            assert!(error.text.contains(part), "{error}");
+        }
+        let missing = SchemaState::Missing.require_usable().unwrap_err();
+        assert!(missing.to_string().contains("pgherald setup"), "{missing}");
+    }
+}

@@ -1,0 +1,287 @@
+//! What SQL sees of schema `pgherald`: send(), the checks, the doorbell, the shadow of pg_notify.
+
+use std::{process::Command, time::Duration};
+
+use pgherald_postgres::{PostgresSettings, SetupOptions, ShadowNotify, connect, query, setup};
+use pgherald_testkit::{Postgres, packages::PostgresVersion};
+use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, postgres::PgListener};
+use tokio::time::timeout;
+
+async fn installed(postgres: &Postgres, shadow_notify: Option<ShadowNotify>) -> PgConnection {
+    let settings = PostgresSettings::parse(&postgres.url()).unwrap();
+    let options = SetupOptions { shadow_notify, ..SetupOptions::default() };
+    setup(&settings, &options, &mut |_| {}).await.unwrap();
+    connect(&settings).await.unwrap()
+}
+
+async fn another(postgres: &Postgres) -> PgConnection {
+    connect(&PostgresSettings::parse(&postgres.url()).unwrap()).await.unwrap()
+}
+
+async fn run(connection: &mut PgConnection, sql: &str) {
+    query(connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// A statement's rows, as `a|b` each.
+async fn rows(connection: &mut PgConnection, sql: &str) -> Vec<String> {
+    let rows = query(connection, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// The SQLSTATE and the words of a refusal.
+async fn refusal(connection: &mut PgConnection, sql: &str) -> (String, String) {
+    let error = query(connection, sql).await.err().unwrap_or_else(|| panic!("{sql} is taken"));
+    let error = error.into_database_error().expect(sql);
+    (error.code().expect(sql).into_owned(), error.message().to_owned())
+}
+
+const STORED: &str = "SELECT concat_ws('|', channel, coalesce(key, '-'), headers::text, \
+     coalesce(content_type, '-'), coalesce(payload, '-'), coalesce(payload_bytes::text, '-')) \
+     FROM pgherald.outbox ORDER BY id";
+
+#[tokio::test]
+async fn send_takes_what_people_write() {
+    for version in [PostgresVersion::V18, PostgresVersion::V17Tls] {
+        let postgres = Postgres::builder().version(version).start().await.unwrap();
+        let mut connection = installed(&postgres, None).await;
+        let calls = [
+            ("send('c', 'x')", r"c|-|{}|-|x|-"),
+            ("send('c', '{\"a\":1}'::jsonb)", r#"c|-|{}|application/json|{"a": 1}|-"#),
+            ("send('c', '{\"a\":1}'::json)", r#"c|-|{}|application/json|{"a":1}|-"#),
+            ("send('c', row_to_json(row(1)))", r#"c|-|{}|application/json|{"f1":1}|-"#),
+            (r"send('c', '\x01ff'::bytea)", r"c|-|{}|-|-|\x01ff"),
+            ("send('c', NULL::text)", "c|-|{}|-|-|-"),
+            ("send('c', NULL)", "c|-|{}|-|-|-"),
+            ("send('c', NULL::jsonb, 'k')", "c|k|{}|-|-|-"),
+            ("send('c', 'x'::varchar, 'k')", "c|k|{}|-|x|-"),
+            ("send('c', 'x', NULL, NULL)", "c|-|{}|-|x|-"),
+            ("send('c', 'x', 'k', '{\"h\": \"v\"}')", r#"c|k|{"h": "v"}|-|x|-"#),
+            ("send(payload => 'x', channel => 'c')", "c|-|{}|-|x|-"),
+            ("send('c', 'x', headers => '{\"ce-type\": \"t\"}')", r#"c|-|{"ce-type": "t"}|-|x|-"#),
+        ];
+        for (call, _) in calls {
+            run(&mut connection, &format!("SELECT pgherald.{call}")).await;
+        }
+        let expected: Vec<_> = calls.iter().map(|(_, row)| *row).collect();
+        assert_eq!(rows(&mut connection, STORED).await, expected);
+        // The id comes back, and several rows go through one statement.
+        let ids = rows(
+            &mut connection,
+            "SELECT pgherald.send('c', g::text)::text FROM generate_series(1, 3) g",
+        );
+        assert_eq!(ids.await, ["14", "15", "16"]);
+    }
+}
+
+#[tokio::test]
+async fn every_check_refuses_what_it_should() {
+    let postgres = Postgres::start().await.unwrap();
+    let mut connection = installed(&postgres, None).await;
+    let columns =
+        "INSERT INTO pgherald.outbox (channel, headers, content_type, payload, payload_bytes)";
+    let long = "x".repeat(250);
+    let large = "x".repeat(16_380);
+    let mut refused = vec![
+        ("channel_is_legal", "'', '{}', NULL, 'x', NULL".to_owned()),
+        ("channel_is_legal", format!("'{long}', '{{}}', NULL, 'x', NULL")),
+        ("one_payload_at_most", "'c', '{}', NULL, 'x', 'x'".to_owned()),
+        ("content_type_is_legal", "'c', '{}', '', 'x', NULL".to_owned()),
+        ("content_type_is_legal", "'c', '{}', E'a\\nb', 'x', NULL".to_owned()),
+        ("content_type_is_legal", "'c', '{}', 'ä', 'x', NULL".to_owned()),
+        ("content_type_is_legal", format!("'c', '{{}}', '{long}123456', 'x', NULL")),
+        ("headers_are_legal", format!("'c', '{{\"h\": \"{large}\"}}', NULL, 'x', NULL")),
+    ];
+    for headers in [
+        "[]",
+        "1",
+        "\"a\"",
+        "{\"a\": 1}",
+        "{\"a\": null}",
+        "{\"a\": {}}",
+        "{\"\": \"x\"}",
+        "{\"a b\": \"x\"}",
+        "{\"a:b\": \"x\"}",
+        "{\"\u{e4}\": \"x\"}",
+        "{\"a\\n\": \"x\"}",
+        "{\"ce_type\": \"x\"}",
+        "{\"ce-id\": \"x\"}",
+        "{\"CE_ID\": \"x\"}",
+        "{\"ce-types\": \"x\"}",
+        "{\"Nats-Msg-Id\": \"x\"}",
+        "{\"webhook-id\": \"x\"}",
+        "{\"Host\": \"x\"}",
+        "{\"content-length\": \"x\"}",
+        "{\"Transfer-Encoding\": \"x\"}",
+        "{\"connection\": \"x\"}",
+        "{\"Authorization\": \"x\"}",
+        "{\"fine\": \"x\", \"host\": \"x\"}",
+    ] {
+        refused.push(("headers_are_legal", format!("'c', '{headers}', NULL, 'x', NULL")));
+    }
+    for (name, values) in refused {
+        let (state, text) = refusal(&mut connection, &format!("{columns} VALUES ({values})")).await;
+        assert_eq!(state, "23514", "{values}: {text}");
+        assert!(text.contains(name), "{values}: {text}");
+    }
+    let longest = "x".repeat(249);
+    let fitting = "x".repeat(16_300);
+    for values in [
+        format!("'{longest}', '{{}}', 'text/plain', 'x', NULL"),
+        format!("'c', '{{\"h\": \"{fitting}\"}}', NULL, 'x', NULL"),
+        "'c', '{\"CE-Type\": \"t\", \"content-type\": \"x\", \"hosts\": \"x\"}', NULL, NULL, 'x'"
+            .into(),
+        "'c', '{\"x_-!#$%&''*+.^`|~9\": \"\u{e4}\\n\"}', NULL, NULL, NULL".into(),
+    ] {
+        run(&mut connection, &format!("{columns} VALUES ({values})")).await;
+    }
+    let forged = "INSERT INTO pgherald.outbox (id, channel) VALUES (1, 'c')";
+    assert_eq!(refusal(&mut connection, forged).await.0, "428C9");
+}
+
+/// What a reader that sleeps does: it holds the doorbell's lock.
+async fn sleeping_reader(postgres: &Postgres) -> PgConnection {
+    let mut reader = another(postgres).await;
+    let lock =
+        "SELECT pg_try_advisory_lock(1885825124, 'pgherald.outbox'::regclass::oid::int)::text";
+    assert_eq!(rows(&mut reader, lock).await, ["true"]);
+    reader
+}
+
+async fn listener(postgres: &Postgres, channel: &str) -> PgListener {
+    let mut listener = PgListener::connect(&postgres.url()).await.unwrap();
+    listener.listen(channel).await.unwrap();
+    listener
+}
+
+/// What was announced on that channel so far: everything before a word of our own.
+async fn heard(listener: &mut PgListener, channel: &str) -> Vec<String> {
+    let enough = format!("SELECT pg_notify('{channel}', 'enough')");
+    listener.execute(AssertSqlSafe(enough)).await.unwrap();
+    let mut heard = Vec::new();
+    loop {
+        let said = timeout(Duration::from_secs(30), listener.recv()).await.unwrap().unwrap();
+        match said.payload() {
+            "enough" => return heard,
+            payload => heard.push(payload.to_owned()),
+        }
+    }
+}
+
+/// A session that keeps what is announced in the queue: it listens and stays in a transaction.
+async fn pinned_queue(postgres: &Postgres) -> PgConnection {
+    let mut pin = another(postgres).await;
+    run(&mut pin, "LISTEN pgherald_doorbell").await;
+    run(&mut pin, "BEGIN; SELECT 1").await;
+    pin
+}
+
+#[tokio::test]
+async fn the_doorbell_rings_for_a_sleeper_only() {
+    let postgres = Postgres::start().await.unwrap();
+    let mut connection = installed(&postgres, None).await;
+    let mut bell = listener(&postgres, "pgherald_doorbell").await;
+    run(&mut connection, "SELECT pgherald.send('c', 'x')").await;
+    let rings = heard(&mut bell, "pgherald_doorbell").await;
+    assert!(rings.is_empty(), "it rang for a reader that is awake");
+    let _reader = sleeping_reader(&postgres).await;
+    run(&mut connection, "SELECT pgherald.send('c', 'x'), pgherald.send('c', 'y')").await;
+    let table = rows(&mut connection, "SELECT 'pgherald.outbox'::regclass::oid::text").await;
+    assert_eq!(heard(&mut bell, "pgherald_doorbell").await, table);
+}
+
+#[tokio::test]
+async fn a_sender_with_two_phases_is_not_harmed() {
+    let postgres =
+        Postgres::builder().setting("max_prepared_transactions", "2").start().await.unwrap();
+    let mut connection = installed(&postgres, None).await;
+    let _reader = sleeping_reader(&postgres).await;
+    let sql = "BEGIN; SELECT pgherald.send('c', 'x'); PREPARE TRANSACTION 'two'";
+    run(&mut connection, sql).await;
+    run(&mut connection, "COMMIT PREPARED 'two'").await;
+    assert_eq!(rows(&mut connection, STORED).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_full_notification_queue_stops_nobody_who_sends() {
+    let postgres =
+        Postgres::builder().setting("max_notify_queue_pages", "64").start().await.unwrap();
+    let mut connection = installed(&postgres, None).await;
+    let _pin = pinned_queue(&postgres).await;
+    let fill = "SELECT pg_notify('pgherald_doorbell', repeat('x', 7900) || g::text) \
+         FROM generate_series(1, 40) g";
+    while query(&mut connection, fill).await.is_ok() {}
+    let alone = "SELECT pg_notify('other', repeat('y', 7900))";
+    while query(&mut connection, alone).await.is_ok() {}
+    let _reader = sleeping_reader(&postgres).await;
+    run(&mut connection, "SELECT pgherald.send('c', 'x')").await;
+}
+
+const SHADOWED: &str = "SET search_path = public, pgherald, pg_catalog";
+
+#[tokio::test]
+async fn a_shadowed_pg_notify_loses_nothing() {
+    let postgres = Postgres::start().await.unwrap();
+    let mut connection = installed(&postgres, Some(ShadowNotify::Both)).await;
+    run(&mut connection, "CREATE ROLE app LOGIN SUPERUSER").await;
+    run(&mut connection, "ALTER ROLE app SET search_path = public, pgherald, pg_catalog").await;
+    let settings = PostgresSettings::parse(&postgres.url_for("app")).unwrap();
+    let mut app = connect(&settings).await.unwrap();
+    let mut real = listener(&postgres, "c").await;
+    run(&mut app, "BEGIN; SELECT pg_notify('c', 'x'), pg_notify('c', 'x'); COMMIT").await;
+    run(&mut app, "SELECT pg_notify('c', NULL)").await;
+    run(&mut app, "BEGIN; SELECT pg_notify('c', 'rolled back'); ROLLBACK").await;
+    run(&mut app, "NOTIFY c, 'not caught'").await;
+    let expected = ["c|-|{}|-|x|-", "c|-|{}|-|x|-", "c|-|{}|-||-"];
+    assert_eq!(rows(&mut connection, STORED).await, expected);
+    assert_eq!(heard(&mut real, "c").await, ["x", "", "not caught"], "the real one was not called");
+}
+
+#[tokio::test]
+async fn both_shadows_refuse_what_the_real_one_refuses() {
+    let postgres = Postgres::start().await.unwrap();
+    for shadow in [ShadowNotify::Both, ShadowNotify::Only] {
+        let mut connection = installed(&postgres, Some(shadow)).await;
+        for arguments in ["'', 'x'", "NULL, 'x'", "repeat('c', 64), 'x'", "'c', repeat('x', 8000)"]
+        {
+            let real = refusal(&mut connection, &format!("SELECT pg_notify({arguments})")).await;
+            run(&mut connection, SHADOWED).await;
+            let ours = refusal(&mut connection, &format!("SELECT pg_notify({arguments})")).await;
+            run(&mut connection, "RESET search_path").await;
+            assert_eq!(ours, real, "{shadow:?} {arguments}");
+        }
+        run(&mut connection, SHADOWED).await;
+        let largest = "SELECT pg_notify(repeat('c', 63), repeat('x', 7999))";
+        run(&mut connection, largest).await;
+    }
+    let mut connection = another(&postgres).await;
+    let mut real = listener(&postgres, "c").await;
+    run(&mut connection, SHADOWED).await;
+    run(&mut connection, "SELECT pg_notify('c', 'row alone')").await;
+    assert_eq!(heard(&mut real, "c").await, Vec::<String>::new(), "`only` announces nothing");
+    assert_eq!(rows(&mut connection, STORED).await.last().unwrap(), "c|-|{}|-|row alone|-");
+}
+
+#[tokio::test]
+async fn psql_takes_what_is_printed() {
+    let postgres = Postgres::start().await.unwrap();
+    let options = SetupOptions {
+        bridge_role: Some("a \"quoted\" $pgherald$ 'name'".into()),
+        send_role: Some("app".into()),
+        shadow_notify: Some(ShadowNotify::Only),
+    };
+    let script = pgherald_postgres::setup_script(&options);
+    let psql = || {
+        let mut psql = Command::new(postgres.bin().join("psql"));
+        psql.args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", &postgres.url(), "-c", &script]);
+        psql.output().unwrap()
+    };
+    for _ in 0..2 {
+        let output = psql();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said, "");
+    }
+    let mut connection = another(&postgres).await;
+    let there = "SELECT rolname::text FROM pg_roles WHERE rolname LIKE 'a \"%' OR rolname = 'app'";
+    assert_eq!(rows(&mut connection, there).await.len(), 2);
+}

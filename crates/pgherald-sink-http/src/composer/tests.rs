@@ -1,0 +1,150 @@
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use pgherald_core::{
+    BatchLimits, Body, Budget, ContentType, Gap, GapReason, Headers, MessageId, Problems,
+};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::HttpConfig;
+
+fn composer(envelope: Envelope, more: Value) -> Composer {
+    let context = FlowContext {
+        pipeline: "orders".into(),
+        source: "notify",
+        sink: "hook".into(),
+        channels: None,
+        envelope,
+        budget: Budget { messages: 100, bytes: 1 << 20 },
+        batch: BatchLimits { messages: 10, bytes: 1 << 20, linger: Duration::ZERO },
+        message_bytes_max: 1 << 20,
+    };
+    let mut config = json!({ "url": "https://svc/events" });
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let config: HttpConfig = serde_json::from_value(config).unwrap();
+    let settings = config.resolve("http", &context, &mut Problems::default()).unwrap();
+    Composer::new(Arc::new(settings), &context)
+}
+
+fn message(n: u32, headers: &[(&str, &str)]) -> Message {
+    Message {
+        id: MessageId::new(format_args!("5e55-{n}")),
+        channel: "orders".into(),
+        key: Some(Bytes::from_static("ä b".as_bytes())),
+        headers: headers.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
+        content_type: ContentType::Json,
+        body: Body::Payload(Bytes::from(format!("{{\"n\":{n}}}"))),
+        since: UNIX_EPOCH,
+    }
+}
+
+fn gap() -> Message {
+    let gap = Gap {
+        channels: ["orders".into()].into(),
+        from: None,
+        to: UNIX_EPOCH,
+        reason: GapReason::Start,
+        count: None,
+        rejected: None,
+    };
+    let headers = Headers::default();
+    Message { key: None, headers, body: Body::Gap(gap), ..message(0, &[]) }
+}
+
+fn parcel(messages: impl IntoIterator<Item = Message>) -> Vec<Item> {
+    let item = |message| Item { job: 0, place: 0, number: 0, alone: false, message };
+    messages.into_iter().map(item).collect()
+}
+
+/// The headers of a request as text, and its body.
+async fn composed(composer: &Composer, parcel: &[Item]) -> (HeaderMap, Value) {
+    let request = composer.compose(parcel).unwrap();
+    assert_eq!(request.method(), Method::POST);
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (head.headers, serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test]
+async fn a_binary_message_is_its_payload_with_its_attributes_as_headers() {
+    let composer = composer(Envelope::Binary, json!({}));
+    let message = message(7, &[("X-Tenant", "grün"), ("ce-type", "order.paid")]);
+    let (headers, body) = composed(&composer, &parcel([message])).await;
+    let expected = [
+        ("user-agent", concat!("pgherald/", env!("CARGO_PKG_VERSION"))),
+        ("ce-specversion", "1.0"),
+        ("ce-id", "5e55-7"),
+        ("ce-source", "/pgherald/orders"),
+        ("ce-type", "order.paid"),
+        ("ce-time", "1970-01-01T00:00:00.000000Z"),
+        ("ce-subject", "orders"),
+        ("ce-partitionkey", "%C3%A4%20b"),
+        ("content-type", "application/json"),
+        ("x-tenant", "gr%C3%BCn"),
+        ("webhook-id", "5e55-7"),
+    ];
+    let expected: HeaderMap = expected
+        .iter()
+        .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), HeaderValue::from_static(value)))
+        .collect();
+    assert_eq!((headers, body), (expected, json!({ "n": 7 })));
+}
+
+#[tokio::test]
+async fn several_structured_messages_are_one_cloudevents_batch() {
+    let composer = composer(Envelope::Structured, json!({}));
+    let single = composed(&composer, &parcel([message(1, &[])])).await;
+    assert_eq!(single.0["content-type"], "application/cloudevents+json; charset=UTF-8");
+    let (headers, body) = composed(&composer, &parcel([message(1, &[]), message(2, &[])])).await;
+    assert_eq!(headers["content-type"], "application/cloudevents-batch+json; charset=UTF-8");
+    assert_eq!(headers["webhook-id"], "5e55-1+2");
+    let documents = body.as_array().unwrap();
+    assert_eq!((documents.len(), &documents[0]), (2, &single.1));
+    assert_eq!(documents[1]["id"], "5e55-2");
+}
+
+#[test]
+fn messages_with_headers_of_their_own_travel_alone() {
+    let composer = composer(Envelope::Structured, json!({}));
+    assert!(!composer.is_alone(&message(1, &[("ce-type", "t"), ("Content-Type", "text/plain")])));
+    assert!(composer.is_alone(&message(1, &[("x-tenant", "a")])));
+}
+
+#[tokio::test]
+async fn the_operator_has_the_last_word_and_gaps_their_own_address() {
+    let more = json!({
+        "headers": { "X-Api-Key": "ours", "user-agent": "us" },
+        "gap_url": "https://me:pass@gaps/",
+    });
+    let composer = composer(Envelope::None, more);
+    let message = message(1, &[("x-api-key", "theirs"), ("user-agent", "them")]);
+    let (headers, _) = composed(&composer, &parcel([message])).await;
+    assert_eq!(
+        (&headers["x-api-key"], &headers["user-agent"]),
+        (&"ours".parse().unwrap(), &"us".parse().unwrap())
+    );
+    assert!(!headers.contains_key("authorization") && !headers.contains_key("ce-id"));
+    let gap = parcel([gap()]);
+    assert_eq!(composer.target(&gap).origin, "https://gaps");
+    let (headers, body) = composed(&composer, &gap).await;
+    assert_eq!(headers["ce-type"], "pgherald.gap");
+    assert_eq!(headers["authorization"], "Basic bWU6cGFzcw==");
+    assert_eq!(body["reason"], "start");
+}
+
+#[test]
+fn a_header_that_http_does_not_take_rejects_and_never_panics() {
+    let composer = composer(Envelope::Binary, json!({}));
+    let long = "x".repeat(70_000);
+    for name in
+        ["", "a b", "ü", "transfer-encoding", "Upgrade", "te", "expect", "webhook-id", &long]
+    {
+        let refused = composer.check(&message(1, &[(name, "x")]));
+        assert!(refused.is_err(), "{name}");
+    }
+    let many: Vec<(String, String)> = (0..40_000).map(|n| (format!("x-{n}"), "x".into())).collect();
+    let many: Vec<(&str, &str)> = many.iter().map(|(a, b)| (&**a, &**b)).collect();
+    assert!(composer.check(&message(1, &many)).is_err());
+    assert!(composer.check(&message(1, &[("x", "a\r\nb: c"), ("y", "\u{0}")])).is_ok());
+}

@@ -1,0 +1,164 @@
+//! The task that owns a writer's connections: takes batches in, sends parcels, settles jobs.
+
+use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use pgherald_core::Open;
+use tokio::sync::{mpsc, watch};
+
+use crate::{
+    client::{Answer, Client},
+    composer::Composer,
+    error::Fault,
+    jobs::{Job, Jobs},
+    schedule::{Parcel, Schedule},
+};
+
+/// Everything that the task of one writer owns.
+pub(crate) struct Delivery {
+    client: Client,
+    composer: Composer,
+    concurrency: usize,
+    inbound: mpsc::Receiver<Job>,
+    schedule: Schedule,
+    jobs: Jobs,
+    requests: FuturesUnordered<BoxFuture<'static, (Parcel, Answer)>>,
+    /// A message was refused, and core has not heard of it: nothing is sent behind it.
+    refused: bool,
+    /// The session is over.
+    failed: bool,
+    tell: watch::Sender<Option<Fault>>,
+}
+
+impl Delivery {
+    pub(crate) fn new(
+        client: Client,
+        composer: Composer,
+        schedule: Schedule,
+        concurrency: usize,
+        inbound: mpsc::Receiver<Job>,
+        tell: watch::Sender<Option<Fault>>,
+    ) -> Self {
+        Self {
+            client,
+            composer,
+            concurrency,
+            inbound,
+            schedule,
+            jobs: Jobs::default(),
+            requests: FuturesUnordered::new(),
+            refused: false,
+            failed: false,
+            tell,
+        }
+    }
+
+    /// Runs until the session is over and every request under way has its answer.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.start();
+            if self.failed && self.requests.is_empty() {
+                return self.refuse_what_comes();
+            }
+            tokio::select! {
+                biased;
+                Some((parcel, answer)) = self.requests.next() => self.settle(parcel, answer),
+                job = self.inbound.recv(), if !self.failed => match job {
+                    Some(job) => self.take(job),
+                    None => return,
+                },
+            }
+        }
+    }
+
+    fn take(&mut self, job: Job) {
+        self.refused &= !job.informed;
+        let items = self.jobs.take(job);
+        for item in items {
+            match self.refused {
+                true => self.jobs.leave(&item, Open::Unsent),
+                false => self.schedule.push(item),
+            }
+        }
+    }
+
+    /// Sends what may be sent.
+    fn start(&mut self) {
+        while self.requests.len() < self.concurrency {
+            let Some(parcel) = self.schedule.next() else { return };
+            match self.composer.compose(&parcel) {
+                Ok(request) => {
+                    let client = self.client.clone();
+                    let target = self.composer.target(&parcel).clone();
+                    let sending = async move {
+                        let answer = client.send(&target, request).await;
+                        (parcel, answer)
+                    };
+                    self.requests.push(sending.boxed());
+                }
+                Err(why) => self.reject(parcel, why),
+            }
+        }
+    }
+
+    fn settle(&mut self, parcel: Parcel, answer: Answer) {
+        match answer {
+            Answer::Confirmed => {
+                self.schedule.settle(&parcel);
+                parcel.iter().for_each(|item| self.jobs.confirm(item));
+            }
+            Answer::Rejected(why) => self.reject(parcel, why.into()),
+            Answer::Fault { fault, sent } => {
+                self.fail(&fault);
+                for item in &parcel {
+                    self.jobs.leave(item, if sent { Open::Unknown } else { Open::Unsent });
+                }
+            }
+        }
+    }
+
+    /// A parcel will never be taken: several messages go again, each alone; one is rejected, and
+    /// nothing is sent behind it before core has dealt with it.
+    fn reject(&mut self, parcel: Parcel, why: pgherald_core::BoxError) {
+        let is_over = self.failed || self.refused;
+        match &parcel[..] {
+            [single] => {
+                self.schedule.settle(&parcel);
+                self.jobs.leave(single, Open::Rejected(why));
+                self.refused = true;
+                self.leave_waiting();
+            }
+            several if is_over => {
+                self.schedule.settle(several);
+                several.iter().for_each(|item| self.jobs.leave(item, Open::Unsent));
+            }
+            _ => self.schedule.split(parcel),
+        }
+    }
+
+    /// The first fault ends the session. What is under way keeps its chance of an answer.
+    fn fail(&mut self, fault: &Fault) {
+        self.failed = true;
+        self.jobs.fail(fault);
+        self.tell.send_if_modified(|told| {
+            let first = told.is_none();
+            told.get_or_insert_with(|| fault.clone());
+            first
+        });
+        self.leave_waiting();
+    }
+
+    fn leave_waiting(&mut self) {
+        for item in self.schedule.take_waiting() {
+            self.jobs.leave(&item, Open::Unsent);
+        }
+    }
+
+    /// Batches that came in when nothing was taken any more.
+    fn refuse_what_comes(&mut self) {
+        self.inbound.close();
+        while let Ok(job) = self.inbound.try_recv() {
+            for item in self.jobs.take(job) {
+                self.jobs.leave(&item, Open::Unsent);
+            }
+        }
+    }
+}

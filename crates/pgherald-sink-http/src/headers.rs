@@ -1,0 +1,133 @@
+//! Headers that the operator adds to every request, and names that nobody may set.
+
+use std::collections::BTreeMap;
+
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use pgherald_core::{Problems, Secret};
+
+/// What the envelope, the signature and the message's length say in their own way.
+const OURS: [&str; 3] = ["content-type", "content-length", "host"];
+
+/// What concerns one connection (RFC 9110): set by a message it could break the next request.
+const HOP_BY_HOP: [&str; 10] = [
+    "connection",
+    "expect",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Whether a header of that name, in lower case, concerns the connection and not the message.
+pub(crate) fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.contains(&name)
+}
+
+/// The headers of every request; an underscore stands for a dash. `None` if a problem was added.
+pub(crate) fn resolve(
+    written: &BTreeMap<String, Secret>,
+    bearer_token: Option<&Secret>,
+    key: &str,
+    problems: &mut Problems,
+) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::new();
+    let mut all = true;
+    for (name, value) in written {
+        match header(name, value) {
+            Ok((name, _)) if headers.contains_key(&name) => {
+                let why = format!("is {name} again: keep one of the two");
+                problems.add(format!("{key}.headers.{name}"), why);
+                all = false;
+            }
+            Ok((name, value)) => drop(headers.insert(name, value)),
+            Err(why) => {
+                problems.add(format!("{key}.headers.{name}"), why);
+                all = false;
+            }
+        }
+    }
+    if let Some(token) = bearer_token {
+        if headers.contains_key(AUTHORIZATION) {
+            let why = "headers.authorization is set too: keep one of the two";
+            problems.add(format!("{key}.bearer_token"), why);
+            return None;
+        }
+        match sensitive(&format!("Bearer {}", token.expose())) {
+            Some(value) => drop(headers.insert(AUTHORIZATION, value)),
+            None => {
+                let why = "holds what no header may: use printable ASCII, without line breaks";
+                problems.add(format!("{key}.bearer_token"), why);
+                return None;
+            }
+        }
+    }
+    all.then_some(headers)
+}
+
+fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), &'static str> {
+    // The environment has no dashes.
+    let name: HeaderName = name
+        .replace('_', "-")
+        .parse()
+        .map_err(|_| "is no name of a header: use letters, digits and dashes")?;
+    let text = name.as_str();
+    if ["ce-", "webhook-"].iter().any(|prefix| text.starts_with(prefix)) || OURS.contains(&text) {
+        return Err("is a header that pgherald sets itself: take it out");
+    }
+    if is_hop_by_hop(text) {
+        return Err("concerns the connection, not the message: take it out");
+    }
+    let value = sensitive(value.expose())
+        .ok_or("has a value that no header may have: use printable ASCII, without line breaks")?;
+    Ok((name, value))
+}
+
+/// A value that no `Debug` shows.
+fn sensitive(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(headers: &[(&str, &str)], token: Option<&str>) -> Vec<String> {
+        let secret = |text: &str| Secret::new(text.to_owned());
+        let written =
+            headers.iter().map(|(name, value)| ((*name).to_owned(), secret(value))).collect();
+        let mut problems = Problems::default();
+        let resolved = resolve(&written, token.map(secret).as_ref(), "http", &mut problems);
+        assert_eq!(resolved.is_none(), !problems.is_empty());
+        problems.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_we_set_ourselves_is_refused_by_name() {
+        assert_eq!(refused(&[("X-Api-Key", "k"), ("authorization", "Key a")], None), [""; 0]);
+        for name in ["Content-Type", "host", "CE-id", "webhook-id", "connection", "te", "a b", ""] {
+            let refused = refused(&[(name, "hunter2")], None);
+            assert_eq!(refused.len(), 1, "{name}");
+            assert!(refused[0].starts_with(&format!("http.headers.{name}:")), "{refused:?}");
+            assert!(!refused[0].contains("hunter2"), "{refused:?}");
+        }
+    }
+
+    #[test]
+    fn one_way_to_authenticate_and_no_line_breaks() {
+        for (headers, token, at) in [
+            (vec![("authorization", "Basic x")], Some("t"), "http.bearer_token"),
+            (vec![], Some("a\nb"), "http.bearer_token"),
+            (vec![("x", "a\r\nb")], None, "http.headers.x"),
+            (vec![("x-a", "1"), ("x_a", "2")], None, "http.headers.x-a"),
+        ] {
+            let refused = refused(&headers, token);
+            assert!(refused.len() == 1 && refused[0].starts_with(at), "{refused:?}");
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! The `http` table, checked.
+
+use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use hyper::header::{AUTHORIZATION, HeaderMap};
+use pgherald_core::{BatchLimits, Envelope, FlowContext, Problems};
+
+use crate::{HttpConfig, config::Address, headers, sign::Signer, target::Target};
+
+const TIMEOUT_MS: RangeInclusive<u64> = 100..=600_000;
+/// Each request is a connection at the receiver.
+const CONCURRENCY: RangeInclusive<usize> = 1..=1_024;
+
+/// A checked `http` table; made by [`HttpConfig::resolve`].
+#[derive(Clone)]
+pub struct HttpSettings {
+    pub(crate) target: Target,
+    /// Where gaps go instead.
+    pub(crate) gap_target: Option<Target>,
+    /// Of every request.
+    pub(crate) headers: HeaderMap,
+    pub(crate) signer: Signer,
+    pub(crate) timeout: Duration,
+    pub(crate) concurrency: usize,
+    pub(crate) tls: TlsFiles,
+    pub(crate) parcels: ParcelLimits,
+}
+
+/// How much goes into one request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ParcelLimits {
+    pub(crate) messages: usize,
+    pub(crate) bytes: usize,
+}
+
+/// TLS files.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TlsFiles {
+    pub(crate) ca: Option<PathBuf>,
+    pub(crate) client: Option<(PathBuf, PathBuf)>,
+}
+
+impl fmt::Debug for HttpSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpSettings").field("origin", &self.target.origin).finish_non_exhaustive()
+    }
+}
+
+impl HttpSettings {
+    /// The target of messages, and that of gaps if it is another one.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
+        std::iter::once(&self.target).chain(&self.gap_target)
+    }
+
+    pub(crate) fn uses_tls(&self) -> bool {
+        self.targets().any(|target| target.is_tls)
+    }
+}
+
+impl ParcelLimits {
+    /// Several messages share a request only as a CloudEvents batch, which is structured.
+    fn of(envelope: Envelope, batch: BatchLimits) -> Self {
+        let messages = match envelope {
+            Envelope::Structured => batch.messages,
+            Envelope::Binary | Envelope::None => 1,
+        };
+        Self { messages, bytes: batch.bytes }
+    }
+}
+
+pub(crate) fn resolve(
+    config: &HttpConfig,
+    key: &str,
+    context: &FlowContext,
+    problems: &mut Problems,
+) -> Option<HttpSettings> {
+    let target = target(config.url.as_ref(), "url", key, problems);
+    if config.url.is_none() {
+        let why = "missing: where messages go, such as \"https://svc.internal/events\"";
+        problems.add(format!("{key}.url"), why);
+    }
+    let gap_target = target_of_gaps(config, key, problems);
+    let headers = headers::resolve(&config.headers, config.bearer_token.as_ref(), key, problems);
+    let timeout_ms = within("timeout_ms", config.timeout_ms, TIMEOUT_MS, key, problems);
+    let concurrency = within("concurrency", config.concurrency, CONCURRENCY, key, problems);
+    let signer = signer(config, &format!("{key}.secret"), problems);
+    let tls = tls(config, &format!("{key}.tls"), problems);
+    let settings = HttpSettings {
+        target: target?,
+        gap_target: gap_target?,
+        headers: headers?,
+        signer: signer?,
+        timeout: Duration::from_millis(timeout_ms?),
+        concurrency: concurrency?,
+        tls: tls?,
+        parcels: ParcelLimits::of(context.envelope, context.batch),
+    };
+    without_contradiction(&settings, config, key, problems).then_some(settings)
+}
+
+fn target(
+    address: Option<&Address>,
+    name: &'static str,
+    key: &str,
+    problems: &mut Problems,
+) -> Option<Target> {
+    match Target::parse(address?, name) {
+        Ok(target) => Some(target),
+        Err(why) => {
+            problems.add(format!("{key}.{name}"), why);
+            None
+        }
+    }
+}
+
+fn target_of_gaps(
+    config: &HttpConfig,
+    key: &str,
+    problems: &mut Problems,
+) -> Option<Option<Target>> {
+    match &config.gap_url {
+        None => Some(None),
+        Some(address) => target(Some(address), "gap_url", key, problems).map(Some),
+    }
+}
+
+fn within<N: PartialOrd + fmt::Display>(
+    name: &str,
+    written: N,
+    range: RangeInclusive<N>,
+    key: &str,
+    problems: &mut Problems,
+) -> Option<N> {
+    if range.contains(&written) {
+        return Some(written);
+    }
+    let why = format!("must lie between {} and {}", range.start(), range.end());
+    problems.add(format!("{key}.{name}"), why);
+    None
+}
+
+fn signer(config: &HttpConfig, key: &str, problems: &mut Problems) -> Option<Signer> {
+    let Some(secret) = &config.secret else { return Some(Signer::default()) };
+    match Signer::parse(secret) {
+        Ok(signer) => Some(signer),
+        Err(why) => {
+            problems.add(key, why);
+            None
+        }
+    }
+}
+
+fn tls(config: &HttpConfig, key: &str, problems: &mut Problems) -> Option<TlsFiles> {
+    let Some(tls) = &config.tls else { return Some(TlsFiles::default()) };
+    let client = match (&tls.cert_file, &tls.key_file) {
+        (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+        (None, None) => None,
+        (Some(_), None) => {
+            problems.add(format!("{key}.key_file"), "missing: cert_file needs key_file");
+            return None;
+        }
+        (None, Some(_)) => {
+            problems.add(format!("{key}.cert_file"), "missing: key_file needs cert_file");
+            return None;
+        }
+    };
+    Some(TlsFiles { ca: tls.ca_file.clone(), client })
+}
+
+/// What is right by itself and wrong together.
+fn without_contradiction(
+    settings: &HttpSettings,
+    config: &HttpConfig,
+    key: &str,
+    problems: &mut Problems,
+) -> bool {
+    let mut is_right = true;
+    if config.tls.is_some() && !settings.uses_tls() {
+        let why = "has no meaning with http://: write https://, or take the table out";
+        problems.add(format!("{key}.tls"), why);
+        is_right = false;
+    }
+    for target in settings.targets() {
+        if target.login.is_some() && settings.headers.contains_key(AUTHORIZATION) {
+            let why = "holds user information, and bearer_token or headers.authorization is set \
+                       too: keep one way to authenticate";
+            problems.add(format!("{key}.{}", target.key), why);
+            is_right = false;
+        }
+    }
+    is_right
+}

@@ -1,0 +1,202 @@
+//! The sink: opens writers, which check messages and hand them over.
+
+use std::sync::{
+    Arc,
+    atomic::{
+        AtomicUsize,
+        Ordering::{AcqRel, Acquire},
+    },
+};
+
+use futures_util::{FutureExt, future::BoxFuture};
+use pgherald_core::{
+    Batch, Confirmation, Event, FlowContext, Only, Open, Opened, Ordering, Outcome, Published,
+    Sink, SinkError, Writer,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    task::JoinSet,
+};
+
+use crate::{
+    HttpSettings,
+    client::Client,
+    composer::Composer,
+    delivery::Delivery,
+    error::{Fault, HttpError},
+    jobs::Job,
+    schedule::{Item, Schedule},
+};
+
+/// How many batches may wait at the door of the task; it takes them in at once, and their messages
+/// are bounded by the flow's budget.
+const JOBS_MAX: usize = 64;
+/// Beyond its timeout a request only needs the machine to notice.
+const LEEWAY: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Sends one flow to an HTTP service.
+pub struct HttpSink {
+    settings: Arc<HttpSettings>,
+    context: FlowContext,
+}
+
+impl HttpSink {
+    /// For one flow; nothing is connected before its first message.
+    #[must_use]
+    pub fn new(settings: HttpSettings, context: FlowContext) -> Self {
+        Self { settings: Arc::new(settings), context }
+    }
+
+    async fn open_writer(&self) -> Result<HttpWriter, HttpError> {
+        let client = Client::new(&self.settings).await?;
+        let composer = Composer::new(Arc::clone(&self.settings), &self.context);
+        let schedule = Schedule::new(self.settings.parcels);
+        let concurrency = self.settings.concurrency;
+        Ok(HttpWriter::start(composer.clone(), |inbound, tell| {
+            Delivery::new(client, composer, schedule, concurrency, inbound, tell)
+        }))
+    }
+}
+
+impl Sink for HttpSink {
+    fn ordering(&self) -> Ordering {
+        Ordering::Key
+    }
+
+    fn outcomes_within(&self) -> std::time::Duration {
+        self.settings.timeout + LEEWAY
+    }
+
+    /// Sends nothing: a receiver has no question that it would not take for an event. That it is
+    /// not there shows at the first message.
+    fn open(&self) -> BoxFuture<'_, Result<Opened, SinkError>> {
+        async {
+            match self.open_writer().await {
+                Ok(writer) => Ok(Opened { writer: Box::new(writer), resume: None }),
+                Err(error) => Err(Fault::from(error).session()),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// Dropping it ends its requests and connections.
+struct HttpWriter {
+    composer: Composer,
+    jobs: mpsc::Sender<Job>,
+    ended: watch::Receiver<Option<Fault>>,
+    /// How many messages it has taken.
+    taken: u64,
+    /// Confirmations that core has not consumed.
+    unheard: Arc<AtomicUsize>,
+    /// The delivery; dropped with the writer.
+    _tasks: JoinSet<()>,
+}
+
+impl HttpWriter {
+    fn start(
+        composer: Composer,
+        delivery: impl FnOnce(mpsc::Receiver<Job>, watch::Sender<Option<Fault>>) -> Delivery,
+    ) -> Self {
+        let (jobs, inbound) = mpsc::channel(JOBS_MAX);
+        let (tell, ended) = watch::channel(None);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(delivery(inbound, tell).run());
+        Self { composer, jobs, ended, taken: 0, unheard: Arc::default(), _tasks: tasks }
+    }
+
+    /// Takes messages up to the first one that will never be accepted.
+    fn items(&mut self, batch: &Batch, only: &Only) -> (Vec<Item>, Vec<(u32, Open)>) {
+        let (mut items, mut open) = (Vec::new(), Vec::new());
+        for index in only.places(batch.messages.len()) {
+            let place = u32::try_from(index).expect("a batch has fewer than 2^32 messages");
+            let message = &batch.messages[index];
+            if !open.is_empty() {
+                open.push((place, Open::Unsent));
+            } else if let Err(why) = self.composer.check(message) {
+                open.push((place, Open::Rejected(why)));
+            } else {
+                let alone = self.composer.is_alone(message);
+                let (number, message) = (self.taken, message.clone());
+                self.taken += 1;
+                items.push(Item { job: 0, place, number, alone, message });
+            }
+        }
+        (items, open)
+    }
+
+    async fn hand_over(&mut self, batch: &Batch, only: &Only) -> Result<Published, SinkError> {
+        if let Some(fault) = &*self.ended.borrow() {
+            return Err(fault.session());
+        }
+        let (items, open) = self.items(batch, only);
+        let stopped = !open.is_empty();
+        let places = items.iter().map(|item| item.place).collect();
+        let informed = self.unheard.load(Acquire) == 0;
+        let (done, outcome) = oneshot::channel();
+        if self.jobs.send(Job { items, open, informed, done }).await.is_err() {
+            return Err(self.fault().session());
+        }
+        let confirmation = confirmation(outcome, places, Unheard::new(&self.unheard));
+        Ok(if stopped { Published::stopped(confirmation) } else { Published::all(confirmation) })
+    }
+
+    /// Why the delivery takes nothing any more.
+    fn fault(&self) -> Fault {
+        let known = self.ended.borrow().clone();
+        known.unwrap_or_else(|| HttpError::Dropped.into())
+    }
+}
+
+impl Writer for HttpWriter {
+    fn publish<'a>(
+        &'a mut self,
+        batch: &'a Batch,
+        only: &'a Only,
+    ) -> BoxFuture<'a, Result<Published, SinkError>> {
+        self.hand_over(batch, only).boxed()
+    }
+
+    fn event(&mut self) -> BoxFuture<'_, Event> {
+        async {
+            let ended = self.ended.wait_for(Option::is_some).await;
+            let fault = ended.ok().and_then(|fault| fault.clone());
+            Event::Ended(fault.unwrap_or_else(|| self.fault()).session())
+        }
+        .boxed()
+    }
+}
+
+/// Counts an outcome as unheard until core has it, or has dropped it.
+struct Unheard(Arc<AtomicUsize>);
+
+impl Unheard {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, AcqRel);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, AcqRel);
+    }
+}
+
+fn confirmation(
+    outcome: oneshot::Receiver<Outcome>,
+    places: Vec<u32>,
+    unheard: Unheard,
+) -> Confirmation {
+    async move {
+        let _unheard = unheard;
+        outcome.await.unwrap_or_else(|_| abandoned(places))
+    }
+    .boxed()
+}
+
+/// The writer was dropped before the outcome was known.
+fn abandoned(places: Vec<u32>) -> Outcome {
+    let open = places.into_iter().map(|place| (place, Open::Unknown)).collect();
+    Outcome { open, session: Some(Fault::from(HttpError::Dropped).session()) }
+}

@@ -1,0 +1,8 @@
+//! The sink against a receiver that records what it gets and breaks every rule it is told to.
+
+mod checks;
+mod configuration;
+mod faults;
+mod order;
+mod refusals;
+mod rig;

@@ -1,0 +1,106 @@
+//! What the command line asks for, with the part of the configuration that it needs.
+
+use clap::{CommandFactory, error::ErrorKind};
+use pgherald_postgres::{Filter, SetupOptions, setup_script};
+
+use crate::{
+    check,
+    cli::{CheckFormat, Cli, Command, DeadLettersCommand, SetupArguments},
+    config::{self, Database, Environment, Loaded, Refused},
+    dead_letters, health, output, remove, run,
+    scrub::Scrubber,
+    setup,
+};
+
+/// One command, ready to be done.
+pub(crate) enum Job {
+    Run(Loaded),
+    Check(Loaded, CheckFormat),
+    Health(Loaded),
+    Setup(Database, SetupOptions),
+    DeadLetters(Database, Filter, DeadLettersCommand),
+    /// A pipeline, and a sink of it or all of them.
+    Remove(Database, String, Option<String>),
+    /// Nothing but a text.
+    Print(String),
+}
+
+impl Job {
+    /// Reads the configuration. Wrong usage ends the process here, as clap does it.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the configuration.
+    pub(crate) fn prepare(cli: &Cli, environment: &Environment) -> Result<Self, Refused> {
+        let load = || config::load(cli.config.as_deref(), environment);
+        match &cli.command {
+            Command::Run => load().map(Self::Run),
+            Command::Check { format } => load().map(|loaded| Self::Check(loaded, *format)),
+            Command::Config => load().map(|loaded| Self::Print(loaded.effective)),
+            Command::Health => load().map(Self::Health),
+            Command::Remove { pipeline, sink } => {
+                let database = config::load_database(cli.config.as_deref(), environment, None)?;
+                Ok(Self::Remove(database, pipeline.clone(), sink.clone()))
+            }
+            Command::DeadLetters { pipeline, sink, command } => {
+                let database = config::load_database(cli.config.as_deref(), environment, None)?;
+                let filter = Filter { pipeline: pipeline.clone(), sink: sink.clone() };
+                Ok(Self::DeadLetters(database, filter, command.clone()))
+            }
+            Command::Setup(arguments) => prepare_setup(arguments, cli, environment),
+        }
+    }
+
+    /// What knows the secrets of the configuration, as far as one was read.
+    pub(crate) fn scrubber(&self) -> Scrubber {
+        match self {
+            Self::Run(loaded) | Self::Check(loaded, _) | Self::Health(loaded) => {
+                loaded.scrubber.clone()
+            }
+            Self::Setup(database, _)
+            | Self::DeadLetters(database, ..)
+            | Self::Remove(database, ..) => database.scrubber.clone(),
+            Self::Print(_) => Scrubber::default(),
+        }
+    }
+
+    /// Does it; true if it went well.
+    pub(crate) async fn run(self) -> bool {
+        match self {
+            Self::Run(loaded) => run::run(loaded).await,
+            Self::Check(loaded, format) => {
+                let findings = check::check(&loaded.settings).await;
+                output::findings(&findings, format, &loaded.scrubber)
+            }
+            Self::Health(loaded) => output::health(health::ask(loaded.settings.listen).await),
+            Self::Setup(database, options) => setup::setup(&database, &options).await,
+            Self::DeadLetters(database, filter, command) => {
+                dead_letters::dead_letters(&database, &filter, &command).await
+            }
+            Self::Remove(database, pipeline, sink) => {
+                remove::remove(&database, &pipeline, sink.as_deref()).await
+            }
+            Self::Print(text) => {
+                output::print(&text);
+                true
+            }
+        }
+    }
+}
+
+fn prepare_setup(
+    arguments: &SetupArguments,
+    cli: &Cli,
+    environment: &Environment,
+) -> Result<Job, Refused> {
+    let options = arguments.options().unwrap_or_else(|text| usage(text));
+    if arguments.print {
+        return Ok(Job::Print(setup_script(&options)));
+    }
+    let database =
+        config::load_database(cli.config.as_deref(), environment, arguments.url_file.as_deref())?;
+    Ok(Job::Setup(database, options))
+}
+
+fn usage(text: String) -> ! {
+    Cli::command().error(ErrorKind::ArgumentConflict, text).exit()
+}

@@ -1,0 +1,107 @@
+//! The kinds of sources: the one place that knows them all.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use pgherald_core::{FlowContext, OnRejected, Source};
+use pgherald_listener::{Hub, HubOptions, NotifySettings};
+use pgherald_outbox::{Outbox, OutboxReport, OutboxSettings, TableName};
+use pgherald_postgres::PostgresSettings;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Channels by name; `None`: every channel.
+pub(crate) type Channels = Option<Arc<[Arc<str>]>>;
+
+/// The source of a flow.
+#[derive(Clone, Debug)]
+pub(crate) enum SourceSettings {
+    Notify(NotifySettings),
+    Outbox(OutboxSettings),
+}
+
+impl SourceSettings {
+    /// The kind, as its table is called.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Notify(_) => "notify",
+            Self::Outbox(_) => "outbox",
+        }
+    }
+
+    /// The channels that it carries.
+    pub(crate) fn channels(&self) -> Channels {
+        match self {
+            Self::Notify(notify) => Some(notify.channels.clone()),
+            Self::Outbox(outbox) => outbox.channels.clone(),
+        }
+    }
+
+    /// The table, as SQL, that its messages lie in.
+    pub(crate) fn table(&self) -> Option<String> {
+        match self {
+            Self::Notify(_) => None,
+            Self::Outbox(outbox) => Some(outbox.table.sql()),
+        }
+    }
+
+    /// The largest payload that can come from it.
+    pub(crate) fn payload_bytes_max(&self) -> usize {
+        match self {
+            Self::Notify(_) => pgherald_listener::PAYLOAD_BYTES_MAX,
+            Self::Outbox(_) => usize::MAX,
+        }
+    }
+
+    /// What happens to a message that its destination will never take, where nothing is set.
+    pub(crate) fn on_rejected(&self) -> OnRejected {
+        match self {
+            // Its messages cannot be read again.
+            Self::Notify(_) => OnRejected::Skip,
+            Self::Outbox(_) => OnRejected::Halt,
+        }
+    }
+}
+
+/// A flow's source, and how it stands in its outbox.
+pub(crate) struct Flowing {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) outbox: Option<watch::Receiver<OutboxReport>>,
+}
+
+/// What the flows of one process share: one LISTEN connection, and one keeper for each outbox.
+pub(crate) struct Sources {
+    postgres: PostgresSettings,
+    stop: CancellationToken,
+    pub(crate) hub: Option<Hub>,
+    pub(crate) outboxes: BTreeMap<TableName, Outbox>,
+}
+
+impl Sources {
+    pub(crate) fn new(postgres: PostgresSettings, stop: CancellationToken) -> Self {
+        Self { postgres, stop, hub: None, outboxes: BTreeMap::new() }
+    }
+
+    /// Adds a flow.
+    pub(crate) fn flow(&mut self, context: &FlowContext, settings: &SourceSettings) -> Flowing {
+        match settings {
+            SourceSettings::Notify(notify) => {
+                let new = || Hub::new(self.postgres.clone(), HubOptions::default());
+                let source = self.hub.get_or_insert_with(new).flow(context, notify);
+                Flowing { source: Arc::new(source), outbox: None }
+            }
+            SourceSettings::Outbox(settings) => {
+                let table = &settings.table;
+                let new = || Outbox::new(self.postgres.clone(), table.clone(), self.stop.clone());
+                let outbox = self.outboxes.entry(table.clone()).or_insert_with(new);
+                let source = outbox.flow(context, settings);
+                Flowing { outbox: Some(source.report()), source: Arc::new(source) }
+            }
+        }
+    }
+}
+
+/// Registers what the sources measure.
+pub(crate) fn describe_metrics() {
+    pgherald_listener::describe_metrics();
+    pgherald_outbox::describe_metrics();
+}

@@ -1,0 +1,11 @@
+-- A row and what is announced of it commit together, or neither does.
+WITH placed AS (
+    INSERT INTO orders (customer, cents)
+    VALUES (1 + random() * 9, 100 + random() * 9900)
+    RETURNING id, customer, cents
+)
+SELECT
+    pg_notify('orders', json_build_object('id', id, 'customer', customer)::text),
+    pg_notify('payments', json_build_object('order', id, 'customer', customer, 'cents', cents)::text)
+FROM placed
+\watch interval=0.2

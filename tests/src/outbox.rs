@@ -1,0 +1,5 @@
+//! The outbox from outside: rows reach Kafka and JetStream in order, whatever happens.
+
+mod course;
+mod faults;
+mod states;
