@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use pgherald_postgres::{SetupOptions, ShadowNotify};
 
-/// Carries what PostgreSQL announces to Kafka and NATS, in order, and never loses anything
+/// Carries what PostgreSQL announces to Kafka, NATS and webhooks, in order, and never loses anything
 /// silently.
 #[derive(Debug, Parser)]
 #[command(name = "pgherald", version, propagate_version = true, after_help = EXAMPLES)]
