@@ -2,11 +2,19 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use async_nats::{HeaderMap, HeaderName, HeaderValue, Subject, header};
+use async_nats::{
+    Subject,
+    header::{NATS_EXPECTED_STREAM, NATS_MESSAGE_ID},
+};
 use bytes::Bytes;
 use pgherald_core::{Binding, Body, BoxError, FlowContext, Message, WrapError, Wrapper};
 
-use crate::{NatsSettings, jobs::Piece, subject::Subjects};
+use crate::{
+    NatsSettings,
+    headers::{Builder, Headers},
+    jobs::Piece,
+    subject::Subjects,
+};
 
 /// What the control headers of a batch or a chain may add.
 const CONTROL_BYTES: usize = 256;
@@ -30,7 +38,7 @@ pub(crate) struct Encoder {
     subjects: Subjects,
     /// `<pipeline>/<sink>/`, before a message's id.
     id_prefix: String,
-    stream: Option<HeaderValue>,
+    stream: Option<Box<str>>,
     limits: Limits,
     /// The subject of each channel, where the channel alone makes it.
     cached: HashMap<Arc<str>, Subject>,
@@ -46,9 +54,7 @@ impl Encoder {
             configured: subjects.configured(context).is_some(),
             subjects,
             id_prefix: format!("{}/{}/", context.pipeline, context.sink),
-            stream: stream.map(|stream| {
-                stream.name.parse().expect("a stream's name is checked to be printable")
-            }),
+            stream: stream.map(|stream| stream.name.as_str().into()),
             limits,
             cached: HashMap::new(),
         }
@@ -121,14 +127,15 @@ impl Encoder {
         Ok(self.wrapper.body(message)?.unwrap_or_default())
     }
 
-    fn headers(&self, message: &Message, id: &str, payload: usize) -> Result<HeaderMap, BoxError> {
-        let mut headers = Checked::default();
+    fn headers(&self, message: &Message, id: &str, payload: usize) -> Result<Headers, BoxError> {
+        let mut headers = Builder::default();
         self.wrapper.headers(message, &mut |name, value| headers.append(name, value))?;
         if let Some(stream) = &self.stream {
-            headers.insert(header::NATS_MESSAGE_ID, id.parse()?);
-            headers.insert(header::NATS_EXPECTED_STREAM, stream.clone());
+            headers.append(NATS_MESSAGE_ID.as_ref(), id);
+            headers.append(NATS_EXPECTED_STREAM.as_ref(), stream);
         }
-        let (headers, size) = headers.finish()?;
+        let (headers, bytes) = headers.finish()?;
+        let size = bytes + CONTROL_BYTES;
         if size > HEADER_BYTES_MAX {
             return Err(format!("its headers have {size} bytes, more than 64 KiB").into());
         }
@@ -143,43 +150,4 @@ impl Encoder {
         }
         Ok(headers)
     }
-}
-
-/// Headers under construction: remembers the first illegal one, and their size on the wire.
-#[derive(Default)]
-struct Checked {
-    headers: HeaderMap,
-    bytes: usize,
-    illegal: Option<BoxError>,
-}
-
-impl Checked {
-    fn append(&mut self, name: &str, value: &str) {
-        match (name.parse::<HeaderName>(), value.parse::<HeaderValue>()) {
-            (Ok(known), Ok(legal)) if !name.is_empty() => {
-                self.bytes += line_bytes(name, value);
-                self.headers.append(known, legal);
-            }
-            _ => {
-                let why = "one of its headers has a name or value that NATS does not take";
-                self.illegal.get_or_insert_with(|| why.into());
-            }
-        }
-    }
-
-    fn insert(&mut self, name: HeaderName, value: HeaderValue) {
-        self.bytes += line_bytes(name.as_ref(), value.as_str());
-        self.headers.insert(name, value);
-    }
-
-    fn finish(self) -> Result<(HeaderMap, usize), BoxError> {
-        match self.illegal {
-            Some(why) => Err(why),
-            None => Ok((self.headers, self.bytes + "NATS/1.0\r\n\r\n".len() + CONTROL_BYTES)),
-        }
-    }
-}
-
-fn line_bytes(name: &str, value: &str) -> usize {
-    name.len() + value.len() + ": \r\n".len()
 }

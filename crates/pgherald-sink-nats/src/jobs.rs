@@ -2,12 +2,12 @@
 
 use std::collections::VecDeque;
 
-use async_nats::{HeaderMap, Subject};
+use async_nats::Subject;
 use bytes::Bytes;
 use pgherald_core::{BoxError, Open, Outcome};
 use tokio::sync::oneshot;
 
-use crate::error::Fault;
+use crate::{error::Fault, headers::Headers};
 
 /// One message as it goes to the server. A message is one piece; a gap is one for each destination.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub(crate) struct Piece {
     /// The message's place in its batch.
     pub(crate) place: u32,
     pub(crate) subject: Subject,
-    pub(crate) headers: HeaderMap,
+    pub(crate) headers: Headers,
     pub(crate) payload: Bytes,
     /// The configuration alone names the subject.
     pub(crate) configured: bool,

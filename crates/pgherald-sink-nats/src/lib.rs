@@ -8,7 +8,8 @@
 //!                                    └── acknowledgements settle the oldest job first
 //! ```
 //!
-//! Order is never left to chance: an atomic batch is stored as a whole or not at all, and in a
+//! Order is never left to chance: an atomic batch is stored as a whole or not at all, behind the one
+//! before, and in a
 //! chain the server stores a message only directly behind its predecessor.
 
 mod acks;
@@ -18,6 +19,7 @@ mod connection;
 mod delivery;
 mod encoder;
 mod error;
+mod headers;
 mod jobs;
 mod metrics;
 mod servers;

@@ -1,4 +1,9 @@
-//! Atomic batches (ADR-50): stored as a whole or not at all, one in flight.
+//! Atomic batches (ADR-50): stored as a whole or not at all, one after the other.
+//!
+//! While the server stores one batch the next one is staged there: all of it but its last message,
+//! without which nothing of it is stored. That one is sent when the batch before is confirmed, so no
+//! batch overtakes one that is refused. What is staged behind a refused batch is sent anew; the
+//! server forgets the staged messages after ten seconds.
 
 use async_nats::{HeaderMap, HeaderValue, header};
 
@@ -6,6 +11,7 @@ use super::{Answer, Delivery, Stop, Way};
 use crate::{
     acks::Reply,
     error::{Class, NatsError},
+    jobs::Piece,
 };
 
 /// The server's limit.
@@ -17,66 +23,118 @@ const CHAINED_MAX: usize = 32;
 const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The stream's `allow_atomic` was taken away.
 const DISABLED: u64 = 10174;
-/// The first and the last: everything that the server knows of a batch.
-const FIRST: usize = 0;
+
+/// A batch that the server knows, without its last message or as a whole.
+struct AtomicBatch {
+    id: String,
+    /// The number of its first message.
+    first: u64,
+    count: usize,
+    /// What the server said against it before it was complete.
+    refused: Option<NatsError>,
+}
 
 impl Delivery {
-    /// Sends what waits as one batch and settles it.
+    /// Sends what waits as batches, until so little is left that it goes as a chain.
     pub(super) async fn atomic(&mut self) -> Result<(), Stop> {
-        let count = self.atomic_count();
-        if count <= CHAINED_MAX {
-            return self.chain(count).await;
-        }
-        let first = self.link.next();
-        self.send_batch(count).await?;
-        match self.atomic_answer(first, count).await? {
-            Ok(()) => {
-                self.pace.stored_anew();
-                self.confirm(count);
-                Ok(())
+        let mut storing: Option<AtomicBatch> = None;
+        loop {
+            self.take_waiting();
+            let mut staged = self.stage_behind(storing.as_ref()).await?;
+            match storing.take() {
+                Some(batch) => {
+                    if let Err(error) = self.fate(&batch, staged.as_mut()).await? {
+                        return self.refused_batch(batch.count, error).await;
+                    }
+                    self.pace.stored_anew();
+                    self.confirm(batch.count);
+                }
+                None if staged.is_none() => return self.chain(CHAINED_MAX).await,
+                None => {}
             }
-            Err(error) => self.refused_batch(count, error).await,
+            if let Some(mut batch) = staged {
+                if let Some(error) = batch.refused.take() {
+                    return self.refused_batch(batch.count, error).await;
+                }
+                self.send_batched(&batch, batch.count - 1, 0).await?;
+                storing = Some(batch);
+            }
         }
     }
 
-    fn atomic_count(&self) -> usize {
+    /// Sends the next batch but for its last message. `None`: so little waits that it goes as a
+    /// chain, or the batch that is being stored has to tell first whether this is a replay.
+    async fn stage_behind(
+        &mut self,
+        storing: Option<&AtomicBatch>,
+    ) -> Result<Option<AtomicBatch>, Stop> {
+        let before = storing.map_or(0, |batch| batch.count);
+        let count = self.atomic_count(before);
+        if count <= CHAINED_MAX || (storing.is_some() && self.pace.is_replaying()) {
+            return Ok(None);
+        }
+        let first = self.link.next();
+        let id = format!("{}-{first}", self.link.unique());
+        let batch = AtomicBatch { id, first, count, refused: None };
+        for index in 0..count - 1 {
+            self.send_batched(&batch, index, before).await?;
+        }
+        Ok(Some(batch))
+    }
+
+    /// How many of the pieces behind the first `before` make a batch.
+    fn atomic_count(&self, before: usize) -> usize {
         let mut bytes = 0;
-        let fits = self.jobs.pieces().take(MESSAGES_MAX).take_while(|piece| {
+        let fits = self.jobs.pieces().skip(before).take(MESSAGES_MAX).take_while(|piece| {
             bytes += piece.payload.len();
             bytes <= BYTES_MAX
         });
-        fits.count().max(1)
+        fits.count()
     }
 
-    async fn send_batch(&mut self, count: usize) -> Result<(), Stop> {
-        let id = format!("{}-{}", self.link.unique(), self.link.next());
-        for index in 0..count {
-            let piece = self.jobs.piece(index);
-            let (subject, payload) = (piece.subject.clone(), piece.payload.clone());
-            let mut headers = piece.headers.clone();
-            let last = index + 1 == count;
-            mark(&mut headers, &id, index + 1, last);
-            self.sent = index + 1;
-            self.link.send(subject, headers, payload, last || index == FIRST).await?;
-        }
+    /// Sends one message of a batch that begins behind the first `before` pieces. The last one
+    /// makes the server store the batch.
+    async fn send_batched(
+        &mut self,
+        batch: &AtomicBatch,
+        index: usize,
+        before: usize,
+    ) -> Result<(), Stop> {
+        let piece = self.jobs.piece(before + index);
+        let (subject, payload) = (piece.subject.clone(), piece.payload.clone());
+        let mut headers = piece.headers.to_map();
+        let last = index + 1 == batch.count;
+        mark(&mut headers, &batch.id, index + 1, last);
+        self.sent = before + index + 1;
+        // The answer to the first one tells whether the server takes the batch.
+        self.link.send(subject, headers, payload, last || index == 0).await?;
         Ok(())
     }
 
-    /// The batch's fate: the answer to its last message, or the refusal of any.
-    async fn atomic_answer(
+    /// The fate of the batch that is being stored: the answer to its last message, or the refusal
+    /// of any. What the server says against the one behind it is kept there.
+    async fn fate(
         &mut self,
-        first: u64,
-        count: usize,
+        batch: &AtomicBatch,
+        mut staged: Option<&mut AtomicBatch>,
     ) -> Result<Result<(), NatsError>, Stop> {
         loop {
-            match self.answer(first).await? {
-                Answer::Denied(subject) => return Ok(Err(NatsError::Denied(subject))),
-                Answer::Reply(_, Reply::Refused(error)) => return Ok(Err(error)),
-                Answer::Reply(index, Reply::Stored { .. }) if index + 1 == count => {
+            let (index, refused) = match self.answer(batch.first).await? {
+                Answer::Denied(subject) => {
+                    let denied = |piece: &Piece| piece.subject.as_str() == subject;
+                    let index = self.jobs.pieces().position(denied).unwrap_or_default();
+                    (index, NatsError::Denied(subject))
+                }
+                Answer::Reply(index, Reply::Refused(error)) => (index, error),
+                Answer::Reply(index, Reply::Stored { .. }) if index + 1 == batch.count => {
                     return Ok(Ok(()));
                 }
-                // The server has begun the batch.
-                Answer::Reply(_, Reply::Taken | Reply::Stored { .. }) => {}
+                // The server has begun a batch.
+                Answer::Reply(_, Reply::Taken | Reply::Stored { .. }) => continue,
+            };
+            match staged.as_deref_mut().filter(|_| index >= batch.count) {
+                Some(staged) => staged.refused = Some(refused),
+                None => return Ok(Err(refused)),
             }
         }
     }

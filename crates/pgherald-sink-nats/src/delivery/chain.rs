@@ -19,7 +19,7 @@ use async_nats::{
 };
 
 use super::{Answer, Delivery, Stop};
-use crate::{acks::Reply, error::NatsError, jobs::Piece};
+use crate::{acks::Reply, error::NatsError, headers::Headers, jobs::Piece};
 
 /// The server's answer to a message whose predecessor is not the last one of the stream.
 const WRONG_LAST_MESSAGE_ID: u64 = 10070;
@@ -59,6 +59,11 @@ impl Pace {
         if self.held >= self.window * 4 && self.window < WINDOW_MAX {
             (self.window, self.held) = ((self.window * 2).min(WINDOW_MAX), 0);
         }
+    }
+
+    /// Whether what is sent next may be stored already.
+    pub(super) fn is_replaying(&self) -> bool {
+        self.replaying
     }
 
     /// A message was stored that was not there before.
@@ -111,7 +116,7 @@ impl Delivery {
         while run.replies.len() < room && self.sent < self.jobs.len() {
             let piece = self.jobs.piece(self.sent);
             let (subject, payload) = (piece.subject.clone(), piece.payload.clone());
-            let mut headers = piece.headers.clone();
+            let mut headers = piece.headers.to_map();
             if let Some(before) = self.sent.checked_sub(1) {
                 expect_behind(&mut headers, &self.jobs.piece(before).headers);
             }
@@ -161,9 +166,9 @@ impl Delivery {
     }
 }
 
-fn expect_behind(headers: &mut HeaderMap, predecessor: &HeaderMap) {
-    if let Some(id) = predecessor.get(NATS_MESSAGE_ID) {
-        headers.insert(NATS_EXPECTED_LAST_MESSAGE_ID, id.clone());
+fn expect_behind(headers: &mut HeaderMap, predecessor: &Headers) {
+    if let Some(id) = predecessor.get(NATS_MESSAGE_ID.as_ref()) {
+        headers.insert(NATS_EXPECTED_LAST_MESSAGE_ID, id);
     }
 }
 

@@ -157,6 +157,31 @@ async fn a_stream_that_became_stricter_rejects_one_message_and_nothing_overtakes
     }
 }
 
+/// The message is in the batch that the server stores, or in the one that is staged behind it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_overtakes_a_message_that_refuses_an_atomic_batch() {
+    const COUNT: usize = 3_000;
+    for poison in [600, 1_600] {
+        let nats = Nats::start().await.unwrap();
+        create_stream(&nats.url(), app(true)).await;
+        let sink = sink(&nats.url(), json!({}));
+        let mut writer = open(&sink).await;
+        let client = crate::stored::client(&nats.url()).await;
+        let stricter = Config { max_message_size: 2_000, ..app(true) };
+        async_nats::jetstream::new(client).update_stream(stricter).await.unwrap();
+        let bytes = |n| if n == poison { 3_000 } else { 10 };
+        let messages = (0..COUNT).map(|n| sized(n, bytes(n))).collect();
+        let outcome = publish(&mut *writer, messages).await;
+        let fates = fates(&outcome);
+        assert_eq!(fates.len(), COUNT - poison, "{:?} ...", &fates[..3]);
+        assert_eq!(fates[..2], [format!("{poison} rejected"), format!("{} unsent", poison + 1)]);
+        assert_eq!(seen(&all(&nats.url()).await, poison), CLEAN);
+        let rest = (poison..COUNT).map(|n| sized(n, 10)).collect();
+        assert_eq!(publish(&mut *writer, rest).await.open.len(), 0);
+        assert_eq!(seen(&all(&nats.url()).await, COUNT), CLEAN);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_marked_messages_go() {
     let nats = Nats::start().await.unwrap();
