@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 
-/// Estimates the database's clock between readings, from the local monotonic clock. Never goes
+/// Estimates the database's clock between readings, from the local monotonic clock. Late by at most
+/// one round trip and never early, so that nothing arrives before it was committed; and never goes
 /// backwards, so that messages keep their times in order.
 #[derive(Debug)]
 pub(crate) struct DatabaseClock {
@@ -14,17 +15,14 @@ pub(crate) struct DatabaseClock {
 }
 
 impl DatabaseClock {
-    /// The server read `read` somewhere between `asked` and `answered`.
-    pub(crate) fn new(read: SystemTime, asked: Instant, answered: Instant) -> Self {
-        let mut clock = Self { read, at: answered, latest: SystemTime::UNIX_EPOCH };
-        clock.set(read, asked, answered);
-        clock
+    /// The server read `read` at some time after `asked`.
+    pub(crate) fn new(read: SystemTime, asked: Instant) -> Self {
+        Self { read, at: asked, latest: SystemTime::UNIX_EPOCH }
     }
 
     /// Takes a newer reading.
-    pub(crate) fn set(&mut self, read: SystemTime, asked: Instant, answered: Instant) {
-        self.read = read;
-        self.at = asked + answered.saturating_duration_since(asked) / 2;
+    pub(crate) fn set(&mut self, read: SystemTime, asked: Instant) {
+        (self.read, self.at) = (read, asked);
     }
 
     /// What the database's clock shows now.
@@ -40,15 +38,19 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_follows_the_server_and_never_goes_back() {
+    async fn it_follows_the_server_is_never_early_and_never_goes_back() {
         let server = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000);
         let asked = Instant::now();
         tokio::time::advance(Duration::from_secs(2)).await;
-        let mut clock = DatabaseClock::new(server, asked, Instant::now());
-        assert_eq!(clock.now(), server + Duration::from_secs(1));
+        let mut clock = DatabaseClock::new(server, asked);
+        assert_eq!(
+            clock.now(),
+            server + Duration::from_secs(2),
+            "the server may have read it first"
+        );
         tokio::time::advance(Duration::from_secs(5)).await;
-        assert_eq!(clock.now(), server + Duration::from_secs(6));
-        clock.set(server, Instant::now(), Instant::now());
-        assert_eq!(clock.now(), server + Duration::from_secs(6));
+        assert_eq!(clock.now(), server + Duration::from_secs(7));
+        clock.set(server, Instant::now());
+        assert_eq!(clock.now(), server + Duration::from_secs(7));
     }
 }

@@ -92,7 +92,7 @@ impl LiveSession {
             wire.listen([&Arc::from(HEARTBEAT_CHANNEL)]).await?;
             let asked = Instant::now();
             let now = read_now(wire.connection().await?).await?;
-            Ok((facts, DatabaseClock::new(now, asked, Instant::now())))
+            Ok((facts, DatabaseClock::new(now, asked)))
         };
         let (facts, clock) = bounded(doing, limit, starting).await?;
         Ok(Self {
@@ -163,7 +163,7 @@ impl LiveSession {
         let read = |error: sqlx::Error| PostgresError::of("read the heartbeat's answer", &error);
         let sent = from_micros(row.try_get(0).map_err(read)?);
         let usage = row.try_get(1).map_err(read)?;
-        self.clock.set(sent, asked, Instant::now());
+        self.clock.set(sent, asked);
         Ok(Ok(Pulse { sent, usage, number }))
     }
 
@@ -174,7 +174,7 @@ impl LiveSession {
         let reading = async { read_now(connection?).await };
         match timeout(self.limit, reading).await {
             Ok(Ok(now)) => {
-                self.clock.set(now, asked, Instant::now());
+                self.clock.set(now, asked);
                 Ok(now)
             }
             Ok(Err(error)) => Err(PostgresError::of("read the server's clock", &error).into()),

@@ -220,11 +220,12 @@ impl<'a> Carry<'a> {
 
     /// Takes what is here, up to a limit, then lets others have their turn.
     async fn burst(&mut self, first: Result<PgNotification, PostgresError>) -> Result<(), Loss> {
-        let at = self.session.clock.now();
         let mut next = Some(first);
         let mut taken = 0;
         let mut opens = None;
         while let Some(heard) = next {
+            // The connection is read on meanwhile: each has its own time.
+            let at = self.session.clock.now();
             opens = self.heard(&heard?, at);
             taken += 1;
             if opens.is_some() || taken == BURST_MESSAGES_MAX {

@@ -143,3 +143,34 @@ async fn a_full_notification_queue_is_no_gap() {
     heard.payload("free again").await;
     assert_eq!(heard.reasons(), [GapReason::Start]);
 }
+
+/// A gap that ends with an arrival covers what was committed until then, so no arrival may be dated
+/// before its commit: not after a slow answer, and not in the middle of a burst.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_heard_before_it_was_announced() {
+    const EACH: usize = 2_000;
+    let postgres = Postgres::start().await.unwrap();
+    let process = Process::start(&postgres.url(), &[("fast", &["a"], BUDGET)]);
+    let mut tasks = JoinSet::new();
+    let fast = carry(process.sources[0].clone(), &mut tasks);
+    fast.gap(GapReason::Start).await;
+    let mut announcers = JoinSet::new();
+    for _ in 0..3 {
+        let mut announcer = connection(&postgres).await;
+        announcers.spawn(async move {
+            let clock = pgherald_postgres::NOW_MICROS;
+            let sql = format!("SELECT pg_notify('a', ({clock})::text)");
+            for _ in 0..EACH {
+                query(&mut announcer, &sql).await.unwrap();
+            }
+        });
+    }
+    announcers.join_all().await;
+    fast.until(|heard| heard.payloads().len() == 3 * EACH).await;
+    let messages = fast.messages.lock().unwrap();
+    for message in messages.iter().filter(|message| message.gap().is_none()) {
+        let announced: i64 = payload(message).unwrap().parse().unwrap();
+        let announced = pgherald_postgres::from_micros(announced);
+        assert!(message.since >= announced, "{:?} before {announced:?}", message.since);
+    }
+}
