@@ -40,5 +40,6 @@ mod setup;
 mod shutdown;
 mod sink_faults;
 mod soak;
+mod spread;
 mod standby;
 mod webhooks;

@@ -3,3 +3,5 @@
 mod course;
 mod faults;
 mod states;
+
+pub(crate) use self::course::{in_kafka, prepared};

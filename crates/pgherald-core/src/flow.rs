@@ -97,7 +97,8 @@ impl Flow {
         self.status.subscribe()
     }
 
-    /// Carries messages until `stop` is cancelled, then drains for at most `drain`.
+    /// Carries messages until `stop` is cancelled, then drains for at most `drain`. A flow that is
+    /// handed over to another process drains as long, and then stands by.
     ///
     /// Returns only after `stop`: nothing external ends a flow.
     ///
@@ -105,7 +106,7 @@ impl Flow {
     /// Dropping the future drops what is in memory; a source with positions brings it again.
     pub async fn run(self, stop: CancellationToken, drain: Duration) -> FlowEnd {
         let link = Link::new(&self.settings, self.sink.ordering(), stop.clone(), self.status);
-        let source = SourceSide::new(&link, &*self.source, &self.settings);
+        let source = SourceSide::new(&link, &*self.source, &self.settings, drain);
         let letters = self.dead_letters.as_deref();
         let keeper = letters.map(|letters| Keeper::new(letters, &self.settings));
         let positions = self.source.has_positions();

@@ -74,6 +74,10 @@ pub trait Session: Send {
     /// made) it hands out what it already holds in memory and then answers
     /// [`SourceError::Stopped`].
     ///
+    /// When another process is to carry the flow, a source with positions answers
+    /// [`SourceError::HandOver`], once: core settles what was read, acks it through this session,
+    /// and drops the session.
+    ///
     /// # Cancellation
     /// Core drops a running read only to end the session.
     fn read<'a>(
@@ -83,8 +87,8 @@ pub trait Session: Send {
     ) -> BoxFuture<'a, Result<Batch, SourceError>>;
 
     /// Keeps the session while core has no room to read into: writes the newest checkpoint of
-    /// `settled`, sends heartbeats, and resolves when the session is over. A source without
-    /// positions has nothing to do here.
+    /// `settled`, sends heartbeats, and resolves when the session is over, or once with
+    /// [`SourceError::HandOver`]. A source without positions has nothing to do here.
     ///
     /// # Cancellation
     /// Core drops it whenever there is room again; the session goes on.
@@ -115,4 +119,8 @@ pub enum SourceError {
     /// The process is stopping and everything that was heard has been handed out.
     #[error("the source has stopped")]
     Stopped,
+    /// Another process is to carry the flow: what was read is delivered and acknowledged first. Until
+    /// the flow comes back to this process, [`Source::attach`] answers `Standby`.
+    #[error("the flow is handed over to another process")]
+    HandOver,
 }

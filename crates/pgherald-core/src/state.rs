@@ -19,7 +19,7 @@ pub enum FlowState {
     Blocked,
     /// A message was rejected, and nothing behind it is sent.
     Halted,
-    /// The process is stopping.
+    /// The process is stopping, or hands the flow over to another one.
     Draining,
 }
 

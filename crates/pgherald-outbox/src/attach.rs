@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pgherald_core::SourceError;
 use pgherald_postgres::{
-    PostgresError, ServerFacts, bounded, connect, end_backend, holder, query, schema_state,
-    try_locks,
+    PostgresError, ServerFacts, bounded, connect, end_backend, holder, lock_holder_settings, query,
+    schema_state, try_locks,
 };
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -117,24 +117,13 @@ impl Candidate {
     }
 }
 
-/// What every session on an outbox needs. One that the network or a stopped process cut off ends
-/// by itself, since it holds a lock: after three heartbeats without a statement, or two without
-/// the peer taking data. Plans follow the primary key whatever the statistics say: those of a table
-/// that is emptied all the time are wrong most of the time.
+/// What every session on an outbox needs. Plans follow the primary key whatever the statistics say:
+/// those of a table that is emptied all the time are wrong most of the time.
 pub(crate) fn session_settings() -> String {
-    let ms = HEARTBEAT.as_millis();
-    let seconds = HEARTBEAT.as_secs();
+    let holder = lock_holder_settings(HEARTBEAT, STATEMENT_WITHIN);
     format!(
-        "SET tcp_user_timeout = {}; SET tcp_keepalives_idle = {seconds}; \
-         SET tcp_keepalives_interval = {seconds}; SET tcp_keepalives_count = 2; \
-         SET idle_session_timeout = {}; {}; \
-         SET default_transaction_isolation = 'read committed'; \
-         SET default_transaction_read_only = off; SET search_path = pg_catalog; \
-         SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; \
-         SET max_parallel_workers_per_gather = 0",
-        ms * 2,
-        ms * 3,
-        statement_timeout(STATEMENT_WITHIN),
+        "{holder}; SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; \
+         SET max_parallel_workers_per_gather = 0"
     )
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use pgherald_core::FlowContext;
-use pgherald_postgres::{Backend, LockKey, PostgresSettings};
+use pgherald_postgres::{Backend, LockKey, PostgresSettings, Seat};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -34,6 +34,8 @@ pub(crate) struct FlowFacts {
     pub(crate) settings: OutboxSettings,
     pub(crate) postgres: PostgresSettings,
     pub(crate) lock: LockKey,
+    /// Whether this process is to carry the flow's pipeline.
+    pub(crate) seat: Seat,
     pub(crate) bell: Arc<Bell>,
     pub(crate) stop: CancellationToken,
     pub(crate) metrics: FlowMetrics,
@@ -58,6 +60,7 @@ impl FlowFacts {
         context: FlowContext,
         settings: OutboxSettings,
         postgres: PostgresSettings,
+        seat: Seat,
         bell: Arc<Bell>,
         stop: CancellationToken,
     ) -> Self {
@@ -71,6 +74,7 @@ impl FlowFacts {
             settings,
             postgres,
             lock,
+            seat,
             bell,
             stop,
             metrics,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pgherald_core::FlowContext;
-use pgherald_postgres::PostgresSettings;
+use pgherald_postgres::{PostgresSettings, Seat};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,12 +27,18 @@ impl Outbox {
         Self { postgres, table, stop, bell: Arc::default(), flows: Vec::new() }
     }
 
-    /// Adds a flow.
-    pub fn flow(&mut self, context: &FlowContext, settings: &OutboxSettings) -> OutboxSource {
+    /// Adds a flow. It attaches while the seat says that this process carries its pipeline.
+    pub fn flow(
+        &mut self,
+        context: &FlowContext,
+        settings: &OutboxSettings,
+        seat: Seat,
+    ) -> OutboxSource {
         let flow = Arc::new(FlowFacts::new(
             context.clone(),
             settings.clone(),
             self.postgres.clone(),
+            seat,
             Arc::clone(&self.bell),
             self.stop.clone(),
         ));

@@ -13,7 +13,7 @@ use crate::{
     TableName,
     attach::session_settings,
     doorbell::{Bell, DOORBELL_CHANNEL},
-    flow::STATEMENT_WITHIN,
+    flow::{HEARTBEAT, STATEMENT_WITHIN},
     server::{DOORBELL, TableFacts},
 };
 
@@ -36,6 +36,7 @@ struct Watch<'a> {
     /// This session holds the doorbell's lock. Otherwise, if the bell is armed, another process's
     /// reader that sleeps does.
     holds_lock: bool,
+    beats_at: Instant,
 }
 
 impl Porter {
@@ -85,7 +86,7 @@ impl<'a> Watch<'a> {
             wire.listen([&Arc::from(DOORBELL_CHANNEL)]).await
         };
         bounded("begin the outbox porter's session", STATEMENT_WITHIN, beginning).await?;
-        Ok(Self { porter, wire, facts, holds_lock: false })
+        Ok(Self { porter, wire, facts, holds_lock: false, beats_at: Instant::now() + HEARTBEAT })
     }
 
     async fn run(mut self) -> PostgresError {
@@ -156,6 +157,10 @@ impl<'a> Watch<'a> {
             self.porter.bell.answer(armed);
             return Ok(());
         }
+        if Instant::now() < self.beats_at {
+            return Ok(());
+        }
+        self.beats_at = Instant::now() + HEARTBEAT;
         let beating = self.wire.query("SELECT 1");
         bounded("send a heartbeat", STATEMENT_WITHIN, beating).await.map(drop)
     }

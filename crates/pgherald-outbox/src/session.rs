@@ -46,6 +46,8 @@ pub(crate) struct OutboxSession {
     moved: bool,
     acked: Option<Checkpoint>,
     acked_at: Instant,
+    /// Core was told that the flow is to be handed over; it is told once.
+    hands_over: bool,
 }
 
 /// Why a rest ended.
@@ -54,6 +56,7 @@ enum Woken {
     Time,
     Rung,
     Stop,
+    Revoked,
 }
 
 impl OutboxSession {
@@ -68,7 +71,7 @@ impl OutboxSession {
             let text = "a position that a sink keeps is of no use to an outbox";
             return Err(SourceError::Halted(text.into()));
         }
-        let flow = &carried.0;
+        let flow = &carried.flow;
         let given = position.to_checkpoint();
         let reader = Reader::new(flow);
         let fence = Fence::new(flow.settings.order, position);
@@ -85,11 +88,12 @@ impl OutboxSession {
             given_at: now,
             moved: false,
             acked_at: now,
+            hands_over: false,
         })
     }
 
     fn flow(&self) -> &FlowFacts {
-        &self.carried.0
+        &self.carried.flow
     }
 
     async fn read_some(&mut self, room: Room, settled: &Settled) -> Result<Batch, SourceError> {
@@ -98,6 +102,10 @@ impl OutboxSession {
         loop {
             if self.flow().stop.is_cancelled() {
                 return Err(SourceError::Stopped);
+            }
+            if self.carried.pass.is_revoked() {
+                self.hands_over = true;
+                return Err(SourceError::HandOver);
             }
             self.flow().require_still_ahead(self.fence.position().high)?;
             self.ack_if_due(settled).await?;
@@ -135,6 +143,7 @@ impl OutboxSession {
         let ticket = tokio::select! {
             ticket = self.flow().bell.arm() => ticket,
             () = self.flow().stop.cancelled() => None,
+            () = self.carried.pass.revoked() => None,
         };
         if ticket.is_none() && !self.flow().bell.is_absent() {
             pace.stay_awake();
@@ -172,7 +181,7 @@ impl OutboxSession {
         let writers = bounded("look at the outbox's writers", STATEMENT_WITHIN, looking).await;
         self.fence.observe(&writers.map_err(source_error)?);
         let held = self.fence.held();
-        let watching = self.held.watch(held, &self.facts, &mut self.connection, &self.carried.0);
+        let watching = self.held.watch(held, &self.facts, &mut self.connection, &self.carried.flow);
         watching.await
     }
 
@@ -206,10 +215,11 @@ impl OutboxSession {
         settled: &Settled,
     ) -> Result<Woken, SourceError> {
         loop {
-            let flow = &self.carried.0;
+            let flow = &self.carried.flow;
             tokio::select! {
                 biased;
                 () = flow.stop.cancelled() => return Ok(Woken::Stop),
+                () = self.carried.pass.revoked() => return Ok(Woken::Revoked),
                 () = rung(flow, ticket) => return Ok(Woken::Rung),
                 () = sleep_until(until) => return Ok(Woken::Time),
                 () = self.ack_due(settled) => {}
@@ -250,7 +260,7 @@ impl OutboxSession {
     async fn write_cursor(&mut self, through: &Checkpoint) -> Result<(), SourceError> {
         let position = Position::from_checkpoint(through)
             .ok_or_else(|| SourceError::Halted("a checkpoint of another source".into()))?;
-        let writing = cursor::write(&mut self.connection, &self.carried.0, &position);
+        let writing = cursor::write(&mut self.connection, &self.carried.flow, &position);
         let written = bounded("write the cursor", STATEMENT_WITHIN, writing).await;
         if !written.map_err(source_error)? {
             let text = "the cursor was removed while the flow was running";
@@ -267,6 +277,10 @@ impl OutboxSession {
         loop {
             let kept = tokio::select! {
                 biased;
+                () = self.carried.pass.revoked(), if !self.hands_over => {
+                    self.hands_over = true;
+                    return SourceError::HandOver;
+                }
                 () = self.ack_due(settled) => self.ack_if_due(settled).await,
                 () = sleep_until(beat_at) => {
                     beat_at = Instant::now() + HEARTBEAT;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{Attached, Checkpoint, Session, Source, SourceError};
-use pgherald_postgres::{bounded, query};
+use pgherald_postgres::{NotHere, Pass, bounded, query};
 use tokio::{
     sync::{Mutex, watch},
     time::{Instant, interval_at},
@@ -40,7 +40,24 @@ impl OutboxSource {
         self.flow.report()
     }
 
-    async fn try_attach(&self) -> Result<Attachment, SourceError> {
+    async fn try_attach(&self) -> Result<(Attachment, Pass), SourceError> {
+        let pass = match self.flow.seat.enter().await {
+            Ok(pass) => pass,
+            Err(not_here) => {
+                *self.standby.lock().await = None;
+                return Err(standby(not_here));
+            }
+        };
+        let attachment = tokio::select! {
+            biased;
+            () = pass.revoked() => Err(SourceError::HandOver),
+            attachment = self.try_flow() => attachment,
+        };
+        Ok((attachment?, pass))
+    }
+
+    /// The pipeline is carried here; the flow's lock says whether that is so.
+    async fn try_flow(&self) -> Result<Attachment, SourceError> {
         let mut standby = self.standby.lock().await;
         let candidate = match standby.take() {
             Some(candidate) => candidate,
@@ -60,8 +77,8 @@ impl Source for OutboxSource {
 
     fn attach(&self) -> BoxFuture<'_, Result<Box<dyn Attached>, SourceError>> {
         async move {
-            let attachment = self.try_attach().await?;
-            let carried = Carried::new(&self.flow);
+            let (attachment, pass) = self.try_attach().await?;
+            let carried = Carried::new(&self.flow, pass);
             Ok(Box::new(Waiting { attachment, carried }) as Box<dyn Attached>)
         }
         .boxed()
@@ -72,22 +89,32 @@ impl Source for OutboxSource {
     }
 }
 
+fn standby(not_here: NotHere) -> SourceError {
+    match not_here {
+        NotHere::Elsewhere(holder) => SourceError::Standby(holder.as_ref().into()),
+        NotHere::Unknown(fault) => source_error(fault),
+    }
+}
+
 /// The flow is carried by this process for as long as this lives.
-pub(crate) struct Carried(pub(crate) Arc<FlowFacts>);
+pub(crate) struct Carried {
+    pub(crate) flow: Arc<FlowFacts>,
+    pub(crate) pass: Pass,
+}
 
 impl Carried {
-    fn new(flow: &Arc<FlowFacts>) -> Self {
+    fn new(flow: &Arc<FlowFacts>, pass: Pass) -> Self {
         flow.set_carried(true);
-        Self(Arc::clone(flow))
+        Self { flow: Arc::clone(flow), pass }
     }
 }
 
 impl Drop for Carried {
     fn drop(&mut self) {
-        self.0.set_carried(false);
-        self.0.set_waits_for(None);
-        self.0.metrics.held.set(0.0);
-        self.0.publish(OutboxReport::default());
+        self.flow.set_carried(false);
+        self.flow.set_waits_for(None);
+        self.flow.metrics.held.set(0.0);
+        self.flow.publish(OutboxReport::default());
     }
 }
 
@@ -101,7 +128,11 @@ impl Waiting {
     async fn beat(&mut self) -> SourceError {
         let mut beats = interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
         loop {
-            beats.tick().await;
+            tokio::select! {
+                biased;
+                () = self.carried.pass.revoked() => return SourceError::HandOver,
+                _ = beats.tick() => {}
+            }
             let beating = query(&mut self.attachment.connection, "SELECT 1");
             if let Err(fault) = bounded("send a heartbeat", STATEMENT_WITHIN, beating).await {
                 return source_error(fault);

@@ -1,5 +1,5 @@
-//! What every PostgreSQL source needs: configuration, connections, quoting, advisory locks, and the
-//! objects in schema `pgherald`.
+//! What every PostgreSQL source needs: configuration, connections, quoting, advisory locks, which
+//! process carries which pipeline, and the objects in schema `pgherald`.
 //!
 //! Statements go through the simple protocol everywhere ([`query`]), because poolers without
 //! prepared statements exist; nothing here leaves a transaction open.
@@ -17,15 +17,18 @@ mod setup;
 
 mod dead_letters;
 
+mod spread;
+
 pub use self::{
     config::{PostgresConfig, PostgresSettings},
     connect::{CONNECT_TIMEOUT, bounded, connect, query},
     dead_letters::{DeadLetterStore, Desk, Filter, FlowDeadLetters, Kept, Letter},
     error::{Class, PostgresError},
-    lock::{Holder, LockKey, holder, try_locks},
+    lock::{Holder, LockKey, holder, lock_holder_settings, try_locks},
     quote::{dollar_quoted, identifier, literal},
     schema::{SCHEMA_VERSION, SchemaState, schema_state},
     server::{Backend, NOW_MICROS, ServerFacts, end_backend, from_micros, to_micros},
     setup::{Progress, SetupOptions, ShadowNotify, setup, setup_script},
+    spread::{NotHere, Pass, Seat, Spread},
     wire::Wire,
 };

@@ -3,7 +3,7 @@
 //! A waiting `pg_advisory_lock` shows as `active` and pins the vacuum horizon, so nothing here
 //! waits.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, Row};
@@ -87,6 +87,23 @@ fn try_statement(keys: &[LockKey]) -> String {
         .collect();
     let values = values.join(", ");
     format!("SELECT v.n, pg_try_advisory_lock(v.k) FROM (VALUES {values}) AS v(n, k)")
+}
+
+/// SQL for a session that holds a lock. One that the network or a stopped process cut off ends by
+/// itself: after three heartbeats without a statement, or two without the peer taking data.
+#[must_use]
+pub fn lock_holder_settings(heartbeat: Duration, statement_within: Duration) -> String {
+    let (ms, seconds) = (heartbeat.as_millis(), heartbeat.as_secs());
+    format!(
+        "SET tcp_user_timeout = {}; SET tcp_keepalives_idle = {seconds}; \
+         SET tcp_keepalives_interval = {seconds}; SET tcp_keepalives_count = 2; \
+         SET idle_session_timeout = {}; SET statement_timeout = {}; \
+         SET default_transaction_isolation = 'read committed'; \
+         SET default_transaction_read_only = off; SET search_path = pg_catalog",
+        ms * 2,
+        ms * 3,
+        statement_within.as_millis(),
+    )
 }
 
 /// Who holds this lock now; `None`: nobody.

@@ -127,7 +127,7 @@ fn take(ended: Result<End, JoinError>, stop: &CancellationToken) -> bool {
     stop.cancel();
     match ended {
         Ok(End::Flow { pipeline, sink, end }) if asked => drained(&pipeline, &sink, end),
-        Ok(End::Hub | End::Outbox) if asked => true,
+        Ok(End::Hub | End::Outbox | End::Spread) if asked => true,
         Ok(End::Flow { pipeline, sink, .. }) => {
             tracing::error!(%pipeline, %sink, "internal fault: the flow ended by itself; stopping");
             false
@@ -138,6 +138,10 @@ fn take(ended: Result<End, JoinError>, stop: &CancellationToken) -> bool {
         }
         Ok(End::Outbox) => {
             tracing::error!("internal fault: the outbox's keeper ended by itself; stopping");
+            false
+        }
+        Ok(End::Spread) => {
+            tracing::error!("internal fault: the membership ended by itself; stopping");
             false
         }
         Err(error) if error.is_cancelled() => true,

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use pgherald_core::{FlowContext, OnRejected, Source};
 use pgherald_listener::{Hub, HubOptions, NotifySettings};
 use pgherald_outbox::{Outbox, OutboxReport, OutboxSettings, TableName};
-use pgherald_postgres::PostgresSettings;
+use pgherald_postgres::{PostgresSettings, Spread};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -68,17 +68,19 @@ pub(crate) struct Flowing {
     pub(crate) outbox: Option<watch::Receiver<OutboxReport>>,
 }
 
-/// What the flows of one process share: one LISTEN connection, and one keeper for each outbox.
+/// What the flows of one process share: one LISTEN connection, one keeper for each outbox, and one
+/// session that spreads pipelines over processes.
 pub(crate) struct Sources {
     postgres: PostgresSettings,
     stop: CancellationToken,
     pub(crate) hub: Option<Hub>,
     pub(crate) outboxes: BTreeMap<TableName, Outbox>,
+    pub(crate) spread: Option<Spread>,
 }
 
 impl Sources {
     pub(crate) fn new(postgres: PostgresSettings, stop: CancellationToken) -> Self {
-        Self { postgres, stop, hub: None, outboxes: BTreeMap::new() }
+        Self { postgres, stop, hub: None, outboxes: BTreeMap::new(), spread: None }
     }
 
     /// Adds a flow.
@@ -93,7 +95,9 @@ impl Sources {
                 let table = &settings.table;
                 let new = || Outbox::new(self.postgres.clone(), table.clone(), self.stop.clone());
                 let outbox = self.outboxes.entry(table.clone()).or_insert_with(new);
-                let source = outbox.flow(context, settings);
+                let new = || Spread::new(self.postgres.clone(), self.stop.clone());
+                let seat = self.spread.get_or_insert_with(new).seat(&context.pipeline);
+                let source = outbox.flow(context, settings, seat);
                 Flowing { outbox: Some(source.report()), source: Arc::new(source) }
             }
         }

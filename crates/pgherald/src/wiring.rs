@@ -25,6 +25,8 @@ pub(crate) enum End {
     Hub,
     /// The keeper of an outbox.
     Outbox,
+    /// What spreads pipelines over processes.
+    Spread,
     /// A flow, and whether it could deliver everything.
     Flow { pipeline: Arc<str>, sink: Arc<str>, end: FlowEnd },
 }
@@ -61,6 +63,12 @@ fn share(sources: Sources, stop: &CancellationToken, work: &mut Work) {
         work.spawn(async move {
             hub.run(stop).await;
             End::Hub
+        });
+    }
+    if let Some(spread) = sources.spread {
+        work.spawn(async move {
+            spread.run().await;
+            End::Spread
         });
     }
     for outbox in sources.outboxes.into_values() {

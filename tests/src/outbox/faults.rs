@@ -120,7 +120,7 @@ async fn a_standby_takes_over_without_a_loss() {
     let second = Bridge::start(&config_of(&stage).await).await.unwrap();
     for sink in ["bus", "live"] {
         let standby = until_state(&second, sink, "standby").await;
-        assert!(standby["reason"].as_str().unwrap().contains("held by pid"), "{standby}");
+        assert!(standby["reason"].as_str().unwrap().contains("carried by pid"), "{standby}");
     }
     assert_eq!(second.readyz().await.unwrap().status, 200, "a standby is ready");
     stage.sender.more(50).await;

@@ -15,6 +15,8 @@ pub(super) enum SourcePhase {
     Blocked(Arc<str>),
     Halted(Arc<str>),
     Attached,
+    /// Another process is to carry the flow; what was read is delivered first.
+    HandingOver,
 }
 
 /// What the sink side is doing.
@@ -62,6 +64,9 @@ impl Health {
         }
         match (&self.source, &self.sink) {
             (SourcePhase::Standby(holder), _) => (Standby, true, Some(Arc::clone(holder))),
+            (SourcePhase::HandingOver, _) => {
+                not_ready(Draining, &"another process takes the flow over".into())
+            }
             (SourcePhase::Halted(why), _) | (_, SinkPhase::Halted(why)) => not_ready(Halted, why),
             (SourcePhase::Blocked(why), _) | (_, SinkPhase::Blocked(why)) => {
                 not_ready(Blocked, why)
@@ -101,6 +106,8 @@ mod tests {
         assert_eq!(state(&health, 0), (FlowState::Running, false));
         health.sink = SinkPhase::Halted("why".into());
         assert_eq!(state(&health, 0), (FlowState::Halted, false));
+        health.source = SourcePhase::HandingOver;
+        assert_eq!(state(&health, 0), (FlowState::Draining, false));
         health.source = SourcePhase::Standby("who".into());
         assert_eq!(state(&health, 60), (FlowState::Standby, true));
         health.stopping = true;

@@ -28,7 +28,8 @@ use crate::{
 pub(super) enum Attachment {
     /// No session; a new one is on its way.
     None,
-    /// Another process carries the flow: a sink that has nothing left to publish is closed.
+    /// Another process carries the flow, or is about to: a sink that has nothing left to publish is
+    /// closed.
     Standby,
     /// The flow's lock is held, in the attachment with this number.
     Held(u64),
@@ -55,6 +56,8 @@ pub(super) struct Link {
     pub(super) pushed: Notify,
     pub(super) attachment: watch::Sender<Attachment>,
     pub(super) opened: watch::Sender<Option<SinkOpened>>,
+    /// A writer is open, and may have messages on the wire.
+    pub(super) writing: watch::Sender<bool>,
     /// What became of dead letters that were sent again.
     pub(super) replayed: Replayed,
     window: Mutex<Window>,
@@ -79,6 +82,7 @@ impl Link {
             pushed: Notify::new(),
             attachment: watch::Sender::new(Attachment::None),
             opened: watch::Sender::new(None),
+            writing: watch::Sender::new(false),
             replayed: Replayed::default(),
             window: Mutex::new(Window::new(context.budget, context.batch, ordering)),
             settled: Mutex::default(),
@@ -257,6 +261,19 @@ impl Link {
             }
             _ => tracing::info!(pipeline, sink, state = name, reason, "flow is {name}"),
         }
+    }
+
+    /// The drain deadline of a hand-over has passed.
+    pub(super) fn not_drained(&self) {
+        let unsettled = self.window().messages();
+        let (pipeline, sink) = (&*self.context.pipeline, &*self.context.sink);
+        tracing::warn!(
+            pipeline,
+            sink,
+            unsettled,
+            "the sink did not take {unsettled} messages before the drain deadline; the process that \
+             takes the flow over reads them again"
+        );
     }
 
     /// The flow is over: tells what is lost, if anything is. A source with positions brings what is

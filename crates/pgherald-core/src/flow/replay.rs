@@ -27,6 +27,7 @@ const OFFERS_EVERY: Duration = Duration::from_millis(50);
 pub(super) struct Replayed {
     state: Mutex<State>,
     changed: Notify,
+    told: Notify,
 }
 
 #[derive(Default)]
@@ -35,6 +36,13 @@ struct State {
     /// Put anew: what is left of the batch when it leaves the window was confirmed.
     rejected: Vec<MessageId>,
     confirmed: Vec<MessageId>,
+}
+
+impl State {
+    /// Nothing is under way that a process which carries the flow next would send once more.
+    fn is_told(&self) -> bool {
+        !self.in_window && self.confirmed.is_empty()
+    }
 }
 
 impl Replayed {
@@ -55,6 +63,13 @@ impl Replayed {
         state.in_window = false;
         drop(state);
         self.changed.notify_one();
+    }
+
+    /// Returns when the dead letters know everything that was confirmed.
+    pub(super) async fn told(&self) {
+        while !self.state().is_told() {
+            self.told.notified().await;
+        }
     }
 
     /// The window was emptied: they will be asked for again.
@@ -101,7 +116,10 @@ impl<'a> Replays<'a> {
             return true;
         }
         match letters.done(&confirmed).await {
-            Ok(()) => self.link.replayed.state().confirmed.retain(|id| !confirmed.contains(id)),
+            Ok(()) => {
+                self.link.replayed.state().confirmed.retain(|id| !confirmed.contains(id));
+                self.link.replayed.told.notify_one();
+            }
             Err(error) => self.log(&error, "what was sent again cannot be noted"),
         }
         self.link.replayed.state().confirmed.is_empty()

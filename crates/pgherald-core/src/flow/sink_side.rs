@@ -126,7 +126,9 @@ impl<'a> SinkSide<'a> {
             !is_well,
         );
         let opened_at = Instant::now();
+        self.link.writing.send_replace(true);
         let (end, confirmed) = publishing.run(writer, void).await;
+        self.link.writing.send_replace(false);
         if confirmed || opened_at.elapsed() > self.backoff.cap {
             self.failures = 0;
         }

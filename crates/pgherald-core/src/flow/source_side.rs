@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::{SeedableRng, rngs::SmallRng};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     FlowSettings,
@@ -19,15 +19,22 @@ pub(super) struct SourceSide<'a> {
     link: &'a Link,
     source: &'a dyn Source,
     backoff: Backoff,
+    drain: Duration,
     attachments: u64,
     failures: u32,
     random: SmallRng,
 }
 
 impl<'a> SourceSide<'a> {
-    pub(super) fn new(link: &'a Link, source: &'a dyn Source, settings: &FlowSettings) -> Self {
+    pub(super) fn new(
+        link: &'a Link,
+        source: &'a dyn Source,
+        settings: &FlowSettings,
+        drain: Duration,
+    ) -> Self {
         let random = SmallRng::seed_from_u64(settings.jitter_seed);
-        Self { link, source, backoff: settings.backoff, attachments: 0, failures: 0, random }
+        let backoff = settings.backoff;
+        Self { link, source, backoff, drain, attachments: 0, failures: 0, random }
     }
 
     /// Runs until the process stops and the source has nothing more to give.
@@ -59,8 +66,10 @@ impl<'a> SourceSide<'a> {
         let end = self.read_until_end(&mut *session).await;
         match end {
             SourceError::Stopped if self.source.has_positions() => {
+                self.link.attachment.send_replace(Attachment::Over);
                 self.ack_the_rest(&mut *session).await
             }
+            SourceError::HandOver => Err(self.hand_over(&mut *session).await),
             end => Err(end),
         }
     }
@@ -151,9 +160,41 @@ impl<'a> SourceSide<'a> {
         }
     }
 
-    /// The process is stopping: what was read is settled first, then acknowledged.
+    /// Another process is to carry the flow: what was read is delivered before the session ends. A
+    /// sink that does not take it within the drain deadline keeps nobody waiting: the next carrier
+    /// reads it again.
+    async fn hand_over(&self, session: &mut dyn Session) -> SourceError {
+        self.link.source_phase(SourcePhase::HandingOver);
+        self.link.attachment.send_replace(Attachment::Standby);
+        let deadline = Instant::now() + self.drain;
+        let error = match timeout_at(deadline, self.settle_the_rest(session)).await {
+            Ok(Ok(())) => return SourceError::HandOver,
+            Ok(Err(error)) => error,
+            Err(_) => {
+                self.link.not_drained();
+                SourceError::HandOver
+            }
+        };
+        // The lock is held until nothing more leaves this process.
+        self.link.forget();
+        self.link.attachment.send_replace(Attachment::None);
+        let mut writing = self.link.writing.subscribe();
+        writing.wait_for(|writing| !writing).await.expect("the link holds the sender");
+        error
+    }
+
+    async fn settle_the_rest(&self, session: &mut dyn Session) -> Result<(), SourceError> {
+        self.ack_the_rest(session).await?;
+        let settled = self.link.settled();
+        tokio::select! {
+            biased;
+            () = self.link.replayed.told() => Ok(()),
+            error = session.tend(&settled) => Err(error),
+        }
+    }
+
+    /// No more is read: what was read is settled first, then acknowledged.
     async fn ack_the_rest(&self, session: &mut dyn Session) -> Result<(), SourceError> {
-        self.link.attachment.send_replace(Attachment::Over);
         let settled = self.link.settled();
         while !self.link.window().is_empty() {
             // The lock has to be held until the last message is settled.
@@ -171,12 +212,12 @@ impl<'a> SourceSide<'a> {
 
     async fn wait_after(&mut self, error: SourceError) {
         self.link.attachment.send_replace(match error {
-            SourceError::Standby(_) => Attachment::Standby,
+            SourceError::Standby(_) | SourceError::HandOver => Attachment::Standby,
             _ => Attachment::None,
         });
         let why = chain(&error);
         let wait = match error {
-            SourceError::Standby(_) => {
+            SourceError::Standby(_) | SourceError::HandOver => {
                 self.failures = 0;
                 self.link.source_phase(SourcePhase::Standby(why));
                 STANDBY_ASKS_EVERY

@@ -41,6 +41,9 @@ pub(crate) struct Database {
     pub(crate) flows: HashMap<&'static str, FlowRow>,
     pub(crate) seen: Vec<Situation>,
     pub(crate) calm: bool,
+    /// The process that is to carry the flow; `None`: whoever comes first.
+    pub(crate) carrier: Option<u64>,
+    processes: u64,
     sessions: u64,
     contents: u64,
     dice: SmallRng,
@@ -56,11 +59,18 @@ impl Database {
             flows: HashMap::new(),
             seen: Vec::new(),
             calm: false,
+            carrier: None,
+            processes: 0,
             sessions: 0,
             contents: 0,
             dice: SmallRng::seed_from_u64(scenario.seed ^ 0xdb),
             scenario: scenario.clone(),
         }))
+    }
+
+    pub(crate) fn new_process(&mut self) -> u64 {
+        self.processes += 1;
+        self.processes
     }
 
     pub(crate) fn commit(&mut self, rows: usize) {
@@ -139,6 +149,7 @@ impl Database {
 pub(crate) struct SimSource {
     pub(crate) database: SharedDatabase,
     pub(crate) flow: &'static str,
+    pub(crate) process: u64,
     pub(crate) stop: CancellationToken,
 }
 
@@ -154,6 +165,9 @@ impl Source for SimSource {
             if !database.calm && database.dice.random_bool(0.05) {
                 return Err(SourceError::Transient("connection refused".into()));
             }
+            if database.carrier.is_some_and(|carrier| carrier != self.process) {
+                return Err(SourceError::Standby("another process is to carry it".into()));
+            }
             database.sessions += 1;
             let number = database.sessions;
             let flow = database.flows.entry(self.flow).or_default();
@@ -166,8 +180,10 @@ impl Source for SimSource {
             Ok(Box::new(SimSession {
                 database: Arc::clone(&self.database),
                 flow: self.flow,
+                process: self.process,
                 stop: self.stop.clone(),
                 number,
+                handed_over: false,
                 read: 0,
                 handed: Vec::new(),
             }) as Box<dyn Attached>)
@@ -179,8 +195,11 @@ impl Source for SimSource {
 struct SimSession {
     database: SharedDatabase,
     flow: &'static str,
+    process: u64,
     stop: CancellationToken,
     number: u64,
+    /// Core was told once that another process is to carry the flow.
+    handed_over: bool,
     read: usize,
     /// What was handed out and is not settled: (through, messages, bytes).
     handed: Vec<(usize, usize, usize)>,
@@ -220,9 +239,40 @@ impl Attached for SimSession {
         }
         .boxed()
     }
+
+    fn tend(&mut self) -> BoxFuture<'_, SourceError> {
+        async {
+            loop {
+                if self.is_to_hand_over() {
+                    self.note(Situation::HandedOverBeforeItRead);
+                    return SourceError::HandOver;
+                }
+                sleep(Duration::from_millis(7)).await;
+            }
+        }
+        .boxed()
+    }
 }
 
 impl SimSession {
+    /// True once, when another process is to carry the flow.
+    fn is_to_hand_over(&mut self) -> bool {
+        let carrier = self.database.lock().unwrap().carrier;
+        let other = carrier.is_some_and(|carrier| carrier != self.process);
+        other && !std::mem::replace(&mut self.handed_over, other)
+    }
+
+    fn hand_over(&self) -> SourceError {
+        if !self.handed.is_empty() {
+            self.note(Situation::HandedOver);
+        }
+        SourceError::HandOver
+    }
+
+    fn note(&self, situation: Situation) {
+        self.database.lock().unwrap().seen.push(situation);
+    }
+
     fn holds(&self) -> bool {
         self.database.lock().unwrap().flows[self.flow].holder == Some(self.number)
     }
@@ -309,6 +359,9 @@ impl Session for SimSession {
                 if !self.holds() {
                     return Err(lost());
                 }
+                if self.is_to_hand_over() {
+                    return Err(self.hand_over());
+                }
                 self.write(settled)?;
                 if let Some(batch) = self.next(room) {
                     return Ok(batch);
@@ -325,6 +378,9 @@ impl Session for SimSession {
             loop {
                 if !self.holds() {
                     return lost();
+                }
+                if self.is_to_hand_over() {
+                    return self.hand_over();
                 }
                 if let Err(error) = self.write(settled) {
                     return error;

@@ -46,6 +46,11 @@ impl Letters {
         }))
     }
 
+    /// Everything that was ever kept.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &String> {
+        self.kept.keys()
+    }
+
     pub(crate) fn holds(&self, id: &str) -> bool {
         self.kept.contains_key(id)
     }

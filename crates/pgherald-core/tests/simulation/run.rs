@@ -57,6 +57,7 @@ pub(crate) fn run(scenario: Scenario) -> Seen {
 }
 
 struct Process {
+    number: u64,
     stop: CancellationToken,
     status: watch::Receiver<FlowStatus>,
     task: JoinHandle<FlowEnd>,
@@ -92,7 +93,7 @@ fn start(
     let flow = Flow::new(settings, source(stop.clone()), sink).with_dead_letters(letters);
     let status = flow.status();
     let task = tokio::task::spawn_local(flow.run(stop.clone(), DRAIN));
-    Process { stop, status, task }
+    Process { number: 0, stop, status, task }
 }
 
 fn start_reader(
@@ -102,8 +103,16 @@ fn start_reader(
     letters: &SharedLetters,
     flow: &'static str,
 ) -> Process {
-    let database = Arc::clone(database);
-    start(scenario, flow, broker, letters, |stop| Arc::new(SimSource { database, flow, stop }))
+    let (process, shared) = (database.lock().unwrap().new_process(), Arc::clone(database));
+    let source =
+        |stop| -> Arc<dyn Source> { Arc::new(SimSource { database: shared, flow, process, stop }) };
+    Process { number: process, ..start(scenario, flow, broker, letters, source) }
+}
+
+/// One of the processes is to carry the flow from now on, if it does not yet.
+fn hand_over(database: &SharedDatabase, processes: &[Process], dice: &mut SmallRng) {
+    let carrier = processes[dice.random_range(0..processes.len())].number;
+    database.lock().unwrap().carrier = Some(carrier);
 }
 
 async fn with_positions(scenario: &Scenario) -> Seen {
@@ -142,10 +151,14 @@ async fn with_positions_local(scenario: &Scenario) -> Seen {
             }
             victim.task.abort();
             let _ = victim.task.await;
+            database.lock().unwrap().carrier.take_if(|carrier| *carrier == victim.number);
             processes.push(start_reader(scenario, &database, &broker, &letters, "live"));
         }
         if chance(50) {
             letters.lock().unwrap().ask(false);
+        }
+        if chance(scenario.hand_over) {
+            hand_over(&database, &processes, &mut dice);
         }
         note_halt(&processes, &mut seen);
         sleep(Duration::from_millis(dice.random_range(0..120))).await;
@@ -166,7 +179,12 @@ async fn with_positions_local(scenario: &Scenario) -> Seen {
         None => None,
     };
     everything_settles(&database, &processes).await;
-    dead_letters_arrive(&letters).await;
+    dead_letters_arrive(&letters, || {
+        if scenario.hand_over > 0 {
+            hand_over(&database, &processes, &mut dice);
+        }
+    })
+    .await;
     check_positions(scenario, &database, &broker, &letters);
     // Stops in the middle of traffic: what was read is delivered and acknowledged.
     database.lock().unwrap().commit(30);
@@ -236,11 +254,12 @@ async fn everything_settles(database: &SharedDatabase, processes: &[Process]) {
 }
 
 /// The operator asks for everything that is kept; what is asked for arrives.
-async fn dead_letters_arrive(letters: &SharedLetters) {
+async fn dead_letters_arrive(letters: &SharedLetters, mut meanwhile: impl FnMut()) {
     let deadline = Instant::now() + Duration::from_secs(300);
     while !letters.lock().unwrap().all_arrived() {
         assert!(Instant::now() < deadline, "dead letters are stuck: {:?}", letters.lock());
         letters.lock().unwrap().ask(true);
+        meanwhile();
         sleep(Duration::from_millis(500)).await;
     }
 }
@@ -288,9 +307,14 @@ fn check_positions(
     if !rewound && !both {
         oracle::order_is_kept(&order, &log, scenario.ordering, writers(scenario)).unwrap();
     }
-    let faults = scenario.publish_fault + scenario.outage + scenario.session_loss + scenario.kill;
-    if faults == 0 && !rewound && scenario.processes == 1 && scenario.poison == 0 {
-        assert_eq!(oracle::duplicates(&log), 0, "doubled without a fault: {log:?}");
+    if faults(scenario) == 0 && !rewound {
+        if scenario.poison == 0 {
+            assert_eq!(oracle::duplicates(&log), 0, "doubled without a fault: {log:?}");
+        }
+        for id in letters.lock().unwrap().ids() {
+            let times = log.iter().filter(|stored| stored.id == *id).count();
+            assert!(times <= 1, "{id} was sent again {times} times: {log:?}");
+        }
     }
     if scenario.exactly_once && !rewound {
         assert_eq!(oracle::duplicates(&log), 0, "exactly once is not: {log:?}");
@@ -346,7 +370,7 @@ async fn without_positions_local(scenario: &Scenario) -> Seen {
         sleep(Duration::from_secs(31)).await;
     }
     letters.lock().unwrap().calm = true;
-    dead_letters_arrive(&letters).await;
+    dead_letters_arrive(&letters, || ()).await;
     process.stop.cancel();
     let end = process.task.await.unwrap();
     assert_eq!(end, FlowEnd { dropped: 0, drained: true }, "the broker is calm: all is delivered");
@@ -398,9 +422,17 @@ fn check_listening(
     }
 }
 
-/// A killed process may have been in the middle of a replay.
+/// A killed process may have been in the middle of a replay, and one that lost its session or its
+/// broker too. A hand-over leaves nothing on the wire.
 fn writers(scenario: &Scenario) -> usize {
-    scenario.processes + usize::from(scenario.kill > 0)
+    match faults(scenario) + scenario.rewind + scenario.poison {
+        0 => 1,
+        _ => scenario.processes + usize::from(scenario.kill > 0),
+    }
+}
+
+fn faults(scenario: &Scenario) -> u32 {
+    scenario.publish_fault + scenario.outage + scenario.session_loss + scenario.kill
 }
 
 fn collect(seen: &mut Seen, situations: &[Situation]) {

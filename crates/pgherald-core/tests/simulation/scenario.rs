@@ -46,10 +46,14 @@ pub(crate) enum Situation {
     SentAgain,
     /// A dead letter sent again, and rejected again.
     RejectedAgain,
+    /// Handed over to another process, with messages that were not settled.
+    HandedOver,
+    /// Handed over while the sink was being opened.
+    HandedOverBeforeItRead,
 }
 
 impl Situation {
-    pub(crate) const ALL: [Self; 19] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::DeadSinkBesideALiveOne,
         Self::AboveTheBudget,
         Self::RefusalWithLaterOnesConfirmed,
@@ -69,6 +73,8 @@ impl Situation {
         Self::DeadLettersAway,
         Self::SentAgain,
         Self::RejectedAgain,
+        Self::HandedOver,
+        Self::HandedOverBeforeItRead,
     ];
 }
 
@@ -94,6 +100,7 @@ pub(crate) struct Scenario {
     pub(crate) session_loss: u32,
     pub(crate) kill: u32,
     pub(crate) rewind: u32,
+    pub(crate) hand_over: u32,
     pub(crate) keys: u8,
 }
 
@@ -107,6 +114,8 @@ impl Scenario {
             |most: u32| if dice.random_bool(0.5) { 0 } else { dice.random_range(1..=most) };
         let (poison, publish_fault, outage) = (rate(80), rate(250), rate(120));
         let (session_loss, kill, rewind) = (rate(120), rate(80), rate(100));
+        let hand_over = rate(300);
+        let processes = if positions && !exactly_once && dice.random_bool(0.3) { 2 } else { 1 };
         Self {
             seed,
             positions,
@@ -127,7 +136,7 @@ impl Scenario {
                 linger: Duration::from_millis(if dice.random_bool(0.2) { 20 } else { 0 }),
             },
             message_bytes_max: 3_000,
-            processes: if positions && !exactly_once && dice.random_bool(0.3) { 2 } else { 1 },
+            processes,
             dead_neighbour: positions && dice.random_bool(0.15),
             steps: dice.random_range(5..40),
             poison: if exactly_once { 0 } else { poison },
@@ -136,7 +145,17 @@ impl Scenario {
             session_loss,
             kill,
             rewind: if positions { rewind } else { 0 },
+            hand_over: if processes > 1 { hand_over } else { 0 },
             keys: dice.random_range(1..5),
         }
+        .with_nothing_but_hand_overs(dice.random_bool(0.5))
+    }
+
+    /// Without another fault nothing may arrive twice.
+    fn with_nothing_but_hand_overs(self, so: bool) -> Self {
+        if self.hand_over == 0 || !so {
+            return self;
+        }
+        Self { publish_fault: 0, outage: 0, session_loss: 0, kill: 0, rewind: 0, ..self }
     }
 }

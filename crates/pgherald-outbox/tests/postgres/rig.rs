@@ -7,7 +7,7 @@ use pgherald_core::{
     Settled, Source, SourceError,
 };
 use pgherald_outbox::{Outbox, OutboxConfig, OutboxSettings, OutboxSource};
-use pgherald_postgres::{PostgresSettings, SetupOptions, connect, query, setup};
+use pgherald_postgres::{PostgresSettings, Seat, SetupOptions, connect, query, setup};
 use pgherald_testkit::{Postgres, eventually};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use tokio::{task::JoinSet, time::timeout};
@@ -62,7 +62,9 @@ impl Process {
         let mut outbox = Outbox::new(settings(url), wanted.table.clone(), stop.clone());
         let sources = flows
             .iter()
-            .map(|(sink, names)| outbox.flow(&context(sink, *names), &wanted))
+            .map(|(sink, names)| {
+                outbox.flow(&context(sink, *names), &wanted, Seat::alone("billing"))
+            })
             .collect();
         let mut tasks = JoinSet::new();
         tasks.spawn(outbox.run());

@@ -1,0 +1,108 @@
+//! Pipelines spread over the processes that run them, whole, and handed over after a drain.
+//!
+//! Each process has one session, its *membership*, that holds an advisory lock for everything that
+//! others have to know: a shared one for each pipeline that it offers to carry, an exclusive one for
+//! each that it carries. Everybody looks at these locks once a second and makes the same plan from
+//! them ([`plan`]); locks are tried, never awaited. A process that has too many stops to offer one,
+//! lets its flows drain, and lets go; the one that is to have it takes it when it is free.
+//!
+//! This only says who *should* carry. What makes a second carrier impossible is the lock of each
+//! flow, in the session that reads: when the membership is lost, flows that run go on.
+
+mod locks;
+mod member;
+mod plan;
+mod seat;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use pgherald_core::Backoff;
+use rand::{SeedableRng, rngs::SmallRng};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+pub use self::seat::{NotHere, Pass, Seat};
+use self::{locks::unit_of, member::Membership, plan::Unit};
+use crate::{Backend, PostgresError, PostgresSettings};
+
+/// How long the session may take to end in good order.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// The pipelines of this process that may be carried by any process that knows them.
+pub struct Spread {
+    postgres: PostgresSettings,
+    stop: CancellationToken,
+    /// By what the locks call them. Two pipelines of one name's digest are carried together.
+    seats: BTreeMap<Unit, Arc<seat::Shared>>,
+    /// A pass was given back, and nobody has one any more.
+    freed: Arc<Notify>,
+}
+
+impl Spread {
+    /// Nothing happens before [`Spread::run`].
+    #[must_use]
+    pub fn new(postgres: PostgresSettings, stop: CancellationToken) -> Self {
+        Self { postgres, stop, seats: BTreeMap::new(), freed: Arc::default() }
+    }
+
+    /// What one flow of a pipeline asks before it attaches. The pipeline takes part from then on.
+    pub fn seat(&mut self, pipeline: &str) -> Seat {
+        let new = || Arc::new(seat::Shared::new(pipeline, Arc::clone(&self.freed)));
+        Seat::new(Arc::clone(self.seats.entry(unit_of(pipeline)).or_insert_with(new)))
+    }
+
+    /// Takes part until the process stops and its flows have let go of everything. Faults are
+    /// retried; flows that run go on meanwhile.
+    pub async fn run(self) {
+        let mut failures = 0;
+        let mut random = SmallRng::from_rng(&mut rand::rng());
+        let mut former: Option<Backend> = None;
+        while !self.stop.is_cancelled() {
+            let fault = match self.join(&mut former).await {
+                Ok(membership) => {
+                    failures = 0;
+                    match self.take_part(membership).await {
+                        Ok(()) => return,
+                        Err(fault) => fault,
+                    }
+                }
+                Err(fault) => fault,
+            };
+            tracing::debug!(error = %fault, "the membership begins again");
+            self.seats.values().for_each(|seat| seat.lost(&fault));
+            failures += 1;
+            tokio::select! {
+                () = sleep(Backoff::default().wait(failures, &mut random)) => {}
+                () = self.stop.cancelled() => {}
+            }
+        }
+    }
+
+    /// A process that stops before it took part has nothing to let go of.
+    async fn join(&self, former: &mut Option<Backend>) -> Result<Membership<'_>, PostgresError> {
+        let joining = Membership::join(&self.postgres, &self.seats, former);
+        tokio::select! {
+            membership = joining => membership,
+            () = self.stop.cancelled() => Err(PostgresError::transient("the process is stopping")),
+        }
+    }
+
+    /// `Ok`: the process has stopped.
+    async fn take_part(&self, mut membership: Membership<'_>) -> Result<(), PostgresError> {
+        loop {
+            let pause = membership.turn(self.stop.is_cancelled()).await?;
+            if self.stop.is_cancelled() && self.seats.values().all(|seat| seat.is_free()) {
+                let _ = timeout(CLOSE_WITHIN, membership.leave()).await;
+                return Ok(());
+            }
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = self.freed.notified() => {}
+                () = self.stop.cancelled(), if !membership.leaves() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The one session by which a process takes part.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use sqlx::{Connection, PgConnection};
+
+use super::{
+    locks::{self, Changes, Look},
+    plan::{Member, Plan, Unit},
+    seat::{Place, Shared},
+};
+use crate::{
+    Backend, PostgresError, PostgresSettings, ServerFacts, bounded, connect, end_backend,
+    lock_holder_settings, query,
+};
+
+/// How often everybody looks.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The same while a pipeline is on its way to this process.
+const EXPECTING_LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A session that says nothing for three of these ends, and its locks are free.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
+
+pub(super) struct Membership<'a> {
+    connection: PgConnection,
+    me: Member,
+    seats: &'a BTreeMap<Unit, Arc<Shared>>,
+    /// The process stops: it offers nothing any more.
+    leaves: bool,
+}
+
+impl<'a> Membership<'a> {
+    /// Connects, and first ends this process's former session, which may still hold its locks.
+    pub(super) async fn join(
+        postgres: &PostgresSettings,
+        seats: &'a BTreeMap<Unit, Arc<Shared>>,
+        former: &mut Option<Backend>,
+    ) -> Result<Self, PostgresError> {
+        let mut connection = connect(postgres).await?;
+        let reading = ServerFacts::read(&mut connection);
+        let server = bounded("read the server's settings", STATEMENT_WITHIN, reading).await?;
+        server.require_outbox()?;
+        if let Some(former) = former.take().filter(|former| *former != server.backend) {
+            let ending = end_backend(&mut connection, &former);
+            bounded("end the former membership", STATEMENT_WITHIN, ending).await?;
+        }
+        let settings = lock_holder_settings(HEARTBEAT, STATEMENT_WITHIN);
+        let setting = query(&mut connection, &settings);
+        bounded("begin the membership", STATEMENT_WITHIN, setting).await?;
+        let me = server.backend.pid;
+        *former = Some(server.backend);
+        Ok(Self { connection, me, seats, leaves: false })
+    }
+
+    /// Looks once and does what follows from it; returns when to look again.
+    pub(super) async fn turn(&mut self, stopping: bool) -> Result<Duration, PostgresError> {
+        self.leaves |= stopping;
+        let mut now = self.look().await?;
+        let due = self.due(&now);
+        if !due.is_empty() {
+            self.apply(&due).await?;
+            now = self.look().await?;
+        }
+        if self.leaves {
+            return Ok(LOOK_EVERY);
+        }
+        let plan = Plan::of(&now.snapshot);
+        self.hand_over(&now, &plan).await?;
+        self.take(&now, &plan).await?;
+        self.tell(&now, &plan);
+        Ok(self.pause(&plan))
+    }
+
+    /// Whether the process is known to stop.
+    pub(super) fn leaves(&self) -> bool {
+        self.leaves
+    }
+
+    /// Ends the session, so that its locks are free at once.
+    pub(super) async fn leave(self) {
+        let _ = self.connection.close().await;
+    }
+
+    async fn look(&mut self) -> Result<Look, PostgresError> {
+        let looking = locks::look(&mut self.connection);
+        bounded("look who carries which pipeline", STATEMENT_WITHIN, looking).await
+    }
+
+    async fn apply(&mut self, changes: &Changes) -> Result<(), PostgresError> {
+        let applying = locks::apply(&mut self.connection, changes);
+        bounded("tell who carries which pipeline", STATEMENT_WITHIN, applying).await
+    }
+
+    /// What is to be said whatever the plan is. A session that has just begun holds nothing.
+    fn due(&self, now: &Look) -> Changes {
+        let mut due = Changes::default();
+        for (unit, seat) in self.seats {
+            let carrier = now.snapshot.carriers.get(unit).copied();
+            if carrier.is_some_and(|carrier| carrier != self.me) && seat.place() == Place::Here {
+                // The membership was lost, and another process has taken it meanwhile.
+                seat.put(Place::Leaving);
+            }
+            let left = seat.place() == Place::Leaving && seat.is_free();
+            if carrier == Some(self.me) && (left || self.leaves && seat.is_free()) {
+                due.let_go.push(*unit);
+            }
+            if left {
+                seat.put(Place::Unknown);
+            }
+            let offers = !self.leaves && seat.place() != Place::Leaving;
+            match now.snapshot.is_candidate(*unit, self.me) {
+                true if !offers => due.withdraw.push(*unit),
+                false if offers => due.offer.push(*unit),
+                _ => {}
+            }
+        }
+        due
+    }
+
+    /// Lets the flows drain whose pipelines another process is to have.
+    async fn hand_over(&mut self, now: &Look, plan: &Plan) -> Result<(), PostgresError> {
+        let mut changes = Changes::default();
+        for (unit, seat) in self.seats {
+            let mine = now.snapshot.carriers.get(unit) == Some(&self.me);
+            let next = plan.carrier(*unit).filter(|next| *next != self.me);
+            let Some(next) = next.filter(|_| mine && seat.place() == Place::Here) else { continue };
+            seat.put(Place::Leaving);
+            changes.withdraw.push(*unit);
+            let (pipeline, to) = (&*seat.pipeline, named(now, next));
+            let (here, there) = (plan.load(self.me), plan.load(next));
+            tracing::info!(
+                pipeline,
+                "pipeline {pipeline} is handed over to {to}: {here} pipelines here, {there} there"
+            );
+        }
+        if changes.is_empty() { Ok(()) } else { self.apply(&changes).await }
+    }
+
+    /// Takes what is free and this process is to have, and what it went on with while its membership
+    /// was lost.
+    async fn take(&mut self, now: &Look, plan: &Plan) -> Result<(), PostgresError> {
+        let free = |unit: &Unit| !now.snapshot.carriers.contains_key(unit);
+        let wanted = |(unit, seat): &(&Unit, &Arc<Shared>)| {
+            free(unit)
+                && match seat.place() {
+                    Place::Here => true,
+                    Place::Leaving => false,
+                    _ => plan.carrier(**unit) == Some(self.me),
+                }
+        };
+        let wanted: Vec<Unit> = self.seats.iter().filter(wanted).map(|(unit, _)| *unit).collect();
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let taking = locks::take(&mut self.connection, &wanted);
+        let taken = bounded("take free pipelines", STATEMENT_WITHIN, taking).await?;
+        let here = plan.load(self.me);
+        for seat in taken.iter().filter_map(|unit| self.seats.get(unit)) {
+            if seat.place() != Place::Here {
+                let pipeline = &*seat.pipeline;
+                tracing::info!(
+                    pipeline,
+                    "pipeline {pipeline} is carried here now: {here} of {} pipelines here",
+                    self.seats.len()
+                );
+            }
+            seat.put(Place::Here);
+        }
+        Ok(())
+    }
+
+    /// Says of the others who carries them.
+    fn tell(&self, now: &Look, plan: &Plan) {
+        for (unit, seat) in self.seats {
+            if matches!(seat.place(), Place::Here | Place::Leaving) {
+                continue;
+            }
+            let pipeline = &*seat.pipeline;
+            let carrier = now.snapshot.carriers.get(unit).copied();
+            let text = match (carrier, plan.carrier(*unit)) {
+                (Some(carrier), _) => {
+                    format!("pipeline {pipeline} is carried by {}", named(now, carrier))
+                }
+                (None, Some(next)) => format!("pipeline {pipeline} goes to {}", named(now, next)),
+                (None, None) => format!("pipeline {pipeline} was let go a moment ago"),
+            };
+            seat.put(Place::Elsewhere(text.into()));
+        }
+    }
+
+    fn pause(&self, plan: &Plan) -> Duration {
+        let mut pause = LOOK_EVERY;
+        for (unit, seat) in self.seats {
+            match seat.place() {
+                // No flow was attached: there is nothing to wait for.
+                Place::Leaving if seat.is_free() => return Duration::ZERO,
+                Place::Here | Place::Leaving => {}
+                _ if plan.carrier(*unit) == Some(self.me) => pause = EXPECTING_LOOK_EVERY,
+                _ => {}
+            }
+        }
+        pause
+    }
+}
+
+fn named(now: &Look, member: Member) -> String {
+    match now.members.get(&member) {
+        Some(holder) => holder.to_string(),
+        None => format!("pid {member}"),
+    }
+}
