@@ -50,7 +50,7 @@ pub(crate) struct Record<'a> {
 /// Why a record was not taken; its headers come back for another attempt.
 pub(crate) struct NotSent {
     pub(crate) code: Code,
-    pub(crate) headers: OwnedHeaders,
+    pub(crate) headers: Option<OwnedHeaders>,
 }
 
 impl Producer {
@@ -87,13 +87,18 @@ impl Producer {
     }
 
     /// Puts a record behind all earlier ones.
-    pub(crate) fn send(&self, record: &Record<'_>, headers: OwnedHeaders) -> Result<(), NotSent> {
-        let mut out = BaseRecord::with_opaque_to(record.topic, record.opaque).headers(headers);
+    pub(crate) fn send(
+        &self,
+        record: &Record<'_>,
+        headers: Option<OwnedHeaders>,
+    ) -> Result<(), NotSent> {
+        let mut out = BaseRecord::with_opaque_to(record.topic, record.opaque);
+        out.headers = headers;
         out.key = record.key;
         out.payload = record.payload;
         self.client().send(out).map_err(|(error, unsent)| NotSent {
             code: error.rdkafka_error_code().unwrap_or(Code::Fail),
-            headers: unsent.headers.unwrap_or_default(),
+            headers: unsent.headers,
         })
     }
 }
