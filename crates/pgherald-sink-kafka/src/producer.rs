@@ -130,7 +130,10 @@ fn configure(settings: &KafkaSettings, memory: &Memory, singly: bool) -> ClientC
 fn serve(client: &Client, link: &Link, stop: &AtomicBool) {
     let mut purged = false;
     while !stop.load(Ordering::Acquire) {
-        client.poll(POLL);
+        // A poll spins through its last millisecond: a producer that has nothing to report is only
+        // looked at.
+        let open = link.wait_for_batch(POLL);
+        client.poll(if open { POLL } else { Duration::ZERO });
         if !purged && link.is_ended() {
             client.purge(PurgeConfig::default().queue());
             purged = true;
