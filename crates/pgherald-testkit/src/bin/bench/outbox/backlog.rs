@@ -17,6 +17,9 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 /// The slowest drain that is waited for, in rows a second.
 const SLOWEST: usize = 2_000;
 
+/// Messages to each destination before anything is measured.
+const WARM_UP: usize = 200_000;
+
 /// Where a backlog goes.
 #[derive(Clone, Copy)]
 struct Route {
@@ -68,6 +71,11 @@ pub(crate) async fn measure(
     let (rows, rounds) = (options.rows, options.rounds);
     let (mut copied, mut selected) = (Vec::new(), Vec::new());
     let mut measured = ROUTES.map(|route| (route, Measured::default()));
+    println!("backlog: the brokers warm up ...");
+    for route in ROUTES {
+        // The number of no round; what comes first would pay for a JVM that has just begun.
+        raw(servers, route, rounds, rows.min(WARM_UP)).await?;
+    }
     for round in 0..rounds {
         println!("backlog, round {} of {rounds}: {rows} rows ...", round + 1);
         table.clear().await?;
