@@ -17,6 +17,7 @@ mod truth;
 mod watch;
 mod windows;
 
+mod bench;
 mod clusters;
 mod command_line;
 mod dead_letters;

@@ -50,6 +50,7 @@ const COMMANDS: &[(&str, Run)] = &[
     ("pgherald dead-letters purge --older-than-days 30", There("dead_letters", KEPT)),
     ("cargo xtask soak", There("soak", "every_sink_survives_a_fault_every_while")),
     ("cargo xtask bench", Needs("a-calm-machine")),
+    ("cargo xtask bench outbox", There("bench", "a_small_outbox_is_measured_in_every_column")),
     ("docker compose up --build", Needs("docker")),
     ("docker compose logs --follow kafka-consumer nats-consumer", Needs("docker")),
     ("docker compose exec pgherald pgherald check", Needs("docker")),

@@ -30,6 +30,9 @@ cargo xtask TASK
   up [--without kafka]         the same servers and the bridge, until ctrl-C
   bench [--messages N] [--rounds N] [--seconds N] [--out DIRECTORY]
                                pgherald beside the raw clients in one run; see docs/benchmarks.md
+  bench outbox [--rows N] [--rounds N] [--seconds N] [--churn-rows N] [--churn-rate N]
+       [--wakes N] [--only PART,...] [--out DIRECTORY]
+                               the same of an outbox: backlog, steady, churn, idle, wake, send
   fetch [--without kafka]      only fetch the servers into the cache
   fuzz [--seconds N] [TARGET]  every fuzz target (fuzz/README.md) for a minute, or N seconds each
   help                         this

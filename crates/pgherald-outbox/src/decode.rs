@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use pgherald_core::{Body, ContentType, Headers, Message, MessageId};
 use serde_json::{Map, Value};
 
@@ -38,6 +38,7 @@ pub(crate) struct Row {
 pub(crate) struct Decoder {
     begun: bool,
     names: HashMap<Box<str>, Arc<str>>,
+    last_channel: Option<Arc<str>>,
 }
 
 impl Decoder {
@@ -48,15 +49,15 @@ impl Decoder {
 
     /// Decodes one chunk of the COPY stream: a row each, the first one behind the header. `None`:
     /// the end.
-    pub(crate) fn row(&mut self, mut chunk: Bytes) -> Result<Option<Row>, Malformed> {
+    pub(crate) fn row(&mut self, mut chunk: &[u8]) -> Result<Option<Row>, Malformed> {
         if !self.begun {
             self.begun = true;
-            skip(&mut chunk, HEADER_BYTES)?;
-        }
-        if chunk.try_get_i16().map_err(|_| Malformed)? == -1 {
-            return Ok(None);
+            chunk = chunk.get(HEADER_BYTES..).ok_or(Malformed)?;
         }
         let mut fields = Fields(chunk);
+        if fields.count()? == -1 {
+            return Ok(None);
+        }
         let id = fields.i64()?.ok_or(Malformed)?;
         let kind = fields.i32()?.and_then(Kind::of).ok_or(Malformed)?;
         let message = match kind {
@@ -66,10 +67,15 @@ impl Decoder {
         Ok(Some(Row { id, kind, message }))
     }
 
-    fn message(&mut self, id: i64, kind: Kind, fields: &mut Fields) -> Result<Message, Malformed> {
-        let created = fields.i64()?;
-        let channel = fields.text()?.unwrap_or_default();
-        let key = fields.next()?.map(|key| Bytes::copy_from_slice(&key));
+    fn message(
+        &mut self,
+        id: i64,
+        kind: Kind,
+        fields: &mut Fields<'_>,
+    ) -> Result<Message, Malformed> {
+        let created = since_1970(fields.i64()?);
+        let channel = self.channel(fields.text()?.unwrap_or_default());
+        let key = fields.next()?.map(Bytes::copy_from_slice);
         let headers = fields.text()?;
         let content_type = fields.text()?;
         let (text, bytes) = (fields.next()?, fields.next()?);
@@ -79,34 +85,24 @@ impl Decoder {
                 (Body::Oversize(usize::try_from(size).unwrap_or(0)), ContentType::Bytes)
             }
             (_, Some(_), Some(_)) => (unreadable("it has two payloads"), ContentType::Bytes),
-            (_, Some(text), None) => (payload(&text), ContentType::Text),
-            (_, None, Some(bytes)) => (payload(&bytes), ContentType::Bytes),
+            (_, Some(text), None) => (payload(text), ContentType::Text),
+            (_, None, Some(bytes)) => (payload(bytes), ContentType::Bytes),
             (_, None, None) => (Body::Tombstone, ContentType::Text),
         };
         let mut message = Message {
-            id: MessageId::new(format_args!("0-{id}")),
-            channel: self.name(&channel),
+            id: MessageId::new(format_args!("{}-{id}", created.unwrap_or_default())),
+            channel,
             key,
             headers: Headers::default(),
             content_type: inherent,
             body,
-            since: UNIX_EPOCH,
+            since: created.map_or(UNIX_EPOCH, time),
         };
-        self.date(&mut message, id, created);
-        self.describe(&mut message, headers.as_deref(), content_type.as_deref());
-        Ok(message)
-    }
-
-    fn date(&self, message: &mut Message, id: i64, created: Option<i64>) {
-        // The largest and the smallest value are `infinity` and `-infinity`.
-        let finite = created.filter(|micros| *micros != i64::MAX && *micros != i64::MIN);
-        match finite.and_then(|micros| micros.checked_add(MICROS_TO_2000)) {
-            Some(micros) => {
-                message.id = MessageId::new(format_args!("{micros}-{id}"));
-                message.since = time(micros);
-            }
-            None => message.body = unreadable("its created_at is no time"),
+        if created.is_none() {
+            message.body = unreadable("its created_at is no time");
         }
+        self.describe(&mut message, headers, content_type);
+        Ok(message)
     }
 
     fn describe(&mut self, message: &mut Message, headers: Option<&str>, media: Option<&str>) {
@@ -125,6 +121,18 @@ impl Decoder {
         }
     }
 
+    /// Rows of one channel tend to follow each other.
+    fn channel(&mut self, name: &str) -> Arc<str> {
+        match &self.last_channel {
+            Some(last) if **last == *name => Arc::clone(last),
+            _ => {
+                let name = self.name(name);
+                self.last_channel = Some(Arc::clone(&name));
+                name
+            }
+        }
+    }
+
     fn name(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.names.get(name) {
             return Arc::clone(known);
@@ -138,43 +146,54 @@ impl Decoder {
     }
 }
 
-/// What is left of a row: a length before each field, -1 for NULL.
-struct Fields(Bytes);
+/// What is left of a row: how many fields there are, then a length before each, -1 for NULL.
+struct Fields<'a>(&'a [u8]);
 
-impl Fields {
-    fn next(&mut self) -> Result<Option<Bytes>, Malformed> {
-        let length = self.0.try_get_i32().map_err(|_| Malformed)?;
+impl<'a> Fields<'a> {
+    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(*taken)
+    }
+
+    fn count(&mut self) -> Result<i16, Malformed> {
+        self.take().map(i16::from_be_bytes)
+    }
+
+    fn next(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+        let length = self.take().map(i32::from_be_bytes)?;
         let Ok(length) = usize::try_from(length) else { return Ok(None) };
-        if length > self.0.len() {
-            return Err(Malformed);
-        }
-        Ok(Some(self.0.split_to(length)))
+        let (field, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
+        self.0 = rest;
+        Ok(Some(field))
+    }
+
+    fn number<const N: usize>(&mut self) -> Result<Option<[u8; N]>, Malformed> {
+        self.next()?.map(|field| field.try_into().map_err(|_| Malformed)).transpose()
     }
 
     fn i64(&mut self) -> Result<Option<i64>, Malformed> {
-        self.next()?.map(|mut field| field.try_get_i64().map_err(|_| Malformed)).transpose()
+        Ok(self.number()?.map(i64::from_be_bytes))
     }
 
     fn i32(&mut self) -> Result<Option<i32>, Malformed> {
-        self.next()?.map(|mut field| field.try_get_i32().map_err(|_| Malformed)).transpose()
+        Ok(self.number()?.map(i32::from_be_bytes))
     }
 
-    fn text(&mut self) -> Result<Option<String>, Malformed> {
-        let text = |field: Bytes| String::from_utf8(field.into()).map_err(|_| Malformed);
+    fn text(&mut self) -> Result<Option<&'a str>, Malformed> {
+        let text = |field| std::str::from_utf8(field).map_err(|_| Malformed);
         self.next()?.map(text).transpose()
     }
 }
 
-fn skip(chunk: &mut Bytes, bytes: usize) -> Result<(), Malformed> {
-    if chunk.len() < bytes {
-        return Err(Malformed);
-    }
-    chunk.advance(bytes);
-    Ok(())
+/// Microseconds; `None`: the largest and the smallest value are `infinity` and `-infinity`.
+fn since_1970(created: Option<i64>) -> Option<i64> {
+    let finite = created.filter(|micros| *micros != i64::MAX && *micros != i64::MIN);
+    finite.and_then(|micros| micros.checked_add(MICROS_TO_2000))
 }
 
 /// A copy: a part of the read buffer would keep the whole of it in memory.
-fn payload(bytes: &Bytes) -> Body {
+fn payload(bytes: &[u8]) -> Body {
     Body::Payload(Bytes::copy_from_slice(bytes))
 }
 
@@ -245,18 +264,18 @@ mod tests {
             Some(&7i32.to_be_bytes()),
         ]);
         let mut decoder = Decoder { begun: true, ..Decoder::default() };
-        decoder.row(chunk).unwrap().unwrap().message.unwrap()
+        decoder.row(&chunk).unwrap().unwrap().message.unwrap()
     }
 
     #[test]
     fn a_row_becomes_a_message() {
-        let message = decode(1, 1, Some(r#"{"a": "b"}"#), Some("application/json"), Some("{}"));
+        let message = decode(3, 1, Some(r#"{"a": "b"}"#), Some("application/json"), Some("{}"));
         assert_eq!(message.id.as_str(), "946684800000001-42");
         assert_eq!(message.since, UNIX_EPOCH + Duration::from_micros(946_684_800_000_001));
         assert_eq!(message.headers.get("A"), Some("b"));
         assert_eq!(message.content_type, ContentType::Json);
         assert!(matches!(message.body, Body::Payload(ref bytes) if &bytes[..] == b"{}"));
-        let tombstone = decode(1, 1, None, None, None);
+        let tombstone = decode(3, 1, None, None, None);
         assert!(matches!(tombstone.body, Body::Tombstone));
         assert!(matches!(decode(2, 1, None, None, None).body, Body::Oversize(7)));
     }
@@ -270,7 +289,7 @@ mod tests {
             (0, Some(r#"{"a": 1}"#), None),
             (0, None, Some("te\nxt")),
         ] {
-            let message = decode(1, created, headers, media, Some("x"));
+            let message = decode(3, created, headers, media, Some("x"));
             assert!(matches!(message.body, Body::Unreadable(_)), "{message:?}");
         }
     }
@@ -281,11 +300,11 @@ mod tests {
         let mut first = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
         let passed = row(&[Some(&7i64.to_be_bytes()), Some(&0i32.to_be_bytes())]);
         first.extend_from_slice(&passed);
-        let passed = decoder.row(first.into()).unwrap().unwrap();
+        let passed = decoder.row(&first).unwrap().unwrap();
         assert_eq!((passed.id, passed.kind), (7, Kind::Other));
-        assert!(decoder.row(Bytes::from_static(b"\xff\xff")).unwrap().is_none());
+        assert!(decoder.row(b"\xff\xff").unwrap().is_none());
         for broken in [&b""[..], b"\0", b"\0\x01\0\0\0\x09abc"] {
-            assert!(decoder.row(Bytes::copy_from_slice(broken)).is_err());
+            assert!(decoder.row(broken).is_err());
         }
     }
 }

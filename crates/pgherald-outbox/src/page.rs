@@ -1,6 +1,10 @@
 //! The statement that reads one page: rows in id order, no more than there is room for.
+//!
+//! Both ways give `COPY … TO STDOUT (FORMAT binary)`: id, kind, then the columns of the row. Sizes
+//! are known without reading what is stored out of line.
 
-use std::fmt::Write;
+mod light;
+mod weighed;
 
 use pgherald_core::{FlowContext, Room};
 use pgherald_postgres::literal;
@@ -15,18 +19,18 @@ const COLUMNS: &str = "id, created_at, channel, key, headers, content_type, payl
 /// What a row of a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// The flow does not take its channel.
+    /// The flow does not take its channel: nothing but its id is there.
     Other,
-    Message,
-    /// Above `message_bytes_max`: its payload is left out.
-    Oversize,
     /// It does not fit any more: nothing but its id is there.
     Beyond,
+    /// Above `message_bytes_max`: its payload is left out.
+    Oversize,
+    Message,
 }
 
 impl Kind {
     pub(crate) fn of(number: i32) -> Option<Self> {
-        [Self::Other, Self::Message, Self::Oversize, Self::Beyond]
+        [Self::Other, Self::Beyond, Self::Oversize, Self::Message]
             .into_iter()
             .nth(usize::try_from(number).ok()?)
     }
@@ -58,46 +62,9 @@ impl PageSql {
         }
     }
 
-    /// How many rows a page looks at: one more than fit, to know whether there are more.
+    /// How many rows a page looks at. Of channels that the flow does not take there may be more.
     pub(crate) fn rows_max(&self, room: Room) -> usize {
-        let fitting = room.messages.saturating_add(1);
-        if self.takes_all { fitting } else { fitting.max(PASSED_OVER_MAX) }
-    }
-
-    /// The page as `COPY … TO STDOUT (FORMAT binary)`: id, kind, then the columns of the row.
-    ///
-    /// Running sums over the sizes say where the room ends. The first row beyond is there too, by
-    /// its id alone. Sizes are known without reading what is stored out of line.
-    pub(crate) fn copy(&self, scan: &Scan, room: Room) -> String {
-        let Self { taken, message_bytes_max, .. } = self;
-        let rows = self.rows(scan, self.rows_max(room));
-        let fits = fits(room, "n", "total");
-        let before = fits_before(room);
-        let mut sql = String::with_capacity(rows.len() + 2_048);
-        let _ = write!(
-            sql,
-            "COPY (SELECT id, CASE WHEN NOT taken THEN 0 WHEN NOT fits THEN 3 WHEN oversize THEN 2 \
-             ELSE 1 END, CASE WHEN taken AND fits THEN created_at END, \
-             CASE WHEN taken AND fits THEN channel END, CASE WHEN taken AND fits THEN key END, \
-             CASE WHEN taken AND fits AND headers <> '{{}}' THEN headers::text END, \
-             CASE WHEN taken AND fits THEN content_type END, \
-             CASE WHEN taken AND fits AND NOT oversize THEN payload END, \
-             CASE WHEN taken AND fits AND NOT oversize THEN payload_bytes END, payload_size \
-             FROM (SELECT *, {fits} AS fits, {before} AS fits_before \
-             FROM (SELECT *, sum(cost) OVER w AS total, sum(taken::int) OVER w AS n \
-             FROM (SELECT *, CASE WHEN NOT taken THEN 0.0::float8 ELSE \
-             CASE WHEN oversize THEN 0.0::float8 ELSE payload_size::float8 END \
-             + coalesce(octet_length(key), 0)::float8 \
-             + CASE WHEN headers = '{{}}' THEN 0.0::float8 ELSE octet_length(headers::text)::float8 END \
-             END AS cost \
-             FROM (SELECT *, payload_size > {message_bytes_max} AS oversize \
-             FROM (SELECT *, {taken} AS taken, \
-             coalesce(octet_length(payload), octet_length(payload_bytes), 0) AS payload_size \
-             FROM ({rows}) AS r) AS r) AS r) AS r \
-             WINDOW w AS (ORDER BY id ROWS UNBOUNDED PRECEDING)) AS r) AS r \
-             WHERE fits OR fits_before ORDER BY id) TO STDOUT (FORMAT binary)"
-        );
-        sql
+        if self.takes_all { room.messages } else { room.messages.max(PASSED_OVER_MAX) }
     }
 
     fn rows(&self, scan: &Scan, limit: usize) -> String {
@@ -124,20 +91,6 @@ impl PageSql {
             }
         }
     }
-}
-
-/// Whether a row may join the page that has so many messages of so many bytes with it.
-fn fits(room: Room, messages: &str, bytes: &str) -> String {
-    let bytes_max = room.bytes;
-    format!(
-        "({messages} = 0 OR ({messages} = 1 AND {bytes} <= {}) \
-         OR ({messages} <= {} AND {bytes} <= {bytes_max}))",
-        room.first_bytes, room.messages
-    )
-}
-
-fn fits_before(room: Room) -> String {
-    fits(room, "(n - taken::int)", "(total - cost)")
 }
 
 #[cfg(test)]
@@ -167,11 +120,14 @@ mod tests {
     fn names_are_data_and_the_plain_page_is_one_range_of_the_primary_key() {
         let room = Room { messages: 10, bytes: 100, first_bytes: 500 };
         let scan = Scan { missing: Ranges::default(), above: Some(7), through: None };
-        let sql = page(None).copy(&scan, room);
-        assert!(sql.contains(r#"FROM "pgherald"."outbox" WHERE id > 7 ORDER BY id LIMIT 11"#));
-        assert!(sql.contains("payload_size > 1000 AS oversize"), "{sql}");
-        let named = page(Some(&["a'b", "*"])).copy(&scan, room);
-        assert!(named.contains("channel IN ('a''b', '*') AS taken"), "{named}");
-        assert!(named.contains("LIMIT 4096"));
+        let (all, named) = (page(None), page(Some(&["a'b", "*"])));
+        for sql in [all.weighed(&scan, room), all.light(&scan, room)] {
+            let range = r#"FROM "pgherald"."outbox" WHERE id > 7 ORDER BY id LIMIT 10"#;
+            assert!(sql.contains(range) && sql.contains(" > 1000"), "{sql}");
+        }
+        for sql in [named.weighed(&scan, room), named.light(&scan, room)] {
+            assert!(sql.contains("channel IN ('a''b', '*')"), "{sql}");
+            assert!(sql.contains("LIMIT 4096"), "{sql}");
+        }
     }
 }

@@ -21,40 +21,73 @@ pub(crate) struct Page {
     pub(crate) complete: bool,
     /// The next row does not fit into the room.
     pub(crate) beyond: bool,
+    /// Because of its size.
+    met_large: bool,
 }
+
+/// So many pages are weighed before a light one is tried again.
+const WEIGHED_PAGES: u32 = 16;
 
 pub(crate) struct Reader {
     sql: PageSql,
     decoder: Decoder,
+    /// Pages to weigh: a light one met a row above its share of the room.
+    to_weigh: u32,
 }
 
 impl Reader {
     pub(crate) fn new(flow: &FlowFacts) -> Self {
         let sql = PageSql::new(&flow.settings.table, &flow.context);
-        Self { sql, decoder: Decoder::default() }
+        Self { sql, decoder: Decoder::default(), to_weigh: 0 }
     }
 
-    /// One statement, one snapshot. A page that is dropped half read ends its session.
+    /// One snapshot; no more than there is room for. A page that is dropped half read ends its
+    /// session.
     pub(crate) async fn page(
         &mut self,
         connection: &mut PgConnection,
         scan: &Scan,
         room: Room,
     ) -> Result<Page, sqlx::Error> {
-        let sql = self.sql.copy(scan, room);
+        if self.to_weigh == 0 {
+            let sql = self.sql.light(scan, room);
+            let light = self.read(connection, &sql, room).await?;
+            if !light.met_large {
+                return Ok(light);
+            }
+            self.to_weigh = WEIGHED_PAGES;
+            if !light.messages.is_empty() {
+                return Ok(light);
+            }
+        }
+        self.to_weigh -= 1;
+        let sql = self.sql.weighed(scan, room);
+        self.read(connection, &sql, room).await
+    }
+
+    async fn read(
+        &mut self,
+        connection: &mut PgConnection,
+        sql: &str,
+        room: Room,
+    ) -> Result<Page, sqlx::Error> {
         let mut page = Page::default();
         self.decoder.begin();
-        let mut chunks = connection.copy_out_raw(&sql).await?;
+        let mut chunks = connection.copy_out_raw(sql).await?;
         while let Some(chunk) = chunks.try_next().await? {
-            let row = self.decoder.row(chunk);
-            let row = row.map_err(|malformed| sqlx::Error::Protocol(malformed.to_string()))?;
-            let Some(row) = row else { continue };
-            if row.kind == Kind::Beyond {
-                page.beyond = true;
+            if page.beyond {
                 continue;
             }
-            page.ids.push(row.id);
-            page.messages.extend(row.message);
+            let row = self.decoder.row(&chunk);
+            let row = row.map_err(|malformed| sqlx::Error::Protocol(malformed.to_string()))?;
+            let Some(row) = row else { continue };
+            let full = row.message.is_some() && page.messages.len() >= room.messages;
+            page.met_large = row.kind == Kind::Beyond;
+            page.beyond = full || page.met_large;
+            if !page.beyond {
+                page.ids.push(row.id);
+                page.messages.extend(row.message);
+            }
         }
         page.complete = !page.beyond && page.ids.len() < self.sql.rows_max(room);
         Ok(page)

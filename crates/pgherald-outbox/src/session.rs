@@ -158,7 +158,7 @@ impl OutboxSession {
         let within = self.flow().page_within();
         let reading = self.reader.page(&mut self.connection, &scan, room);
         let page = bounded("read the outbox", within, reading).await;
-        let Page { ids, messages, complete, beyond } = page.map_err(source_error)?;
+        let Page { ids, messages, complete, beyond, .. } = page.map_err(source_error)?;
         let before = self.standing();
         self.fence.take(Taken { ids: &ids, complete });
         self.moved |= !ids.is_empty() || self.standing() != before;

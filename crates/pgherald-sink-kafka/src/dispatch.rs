@@ -158,13 +158,15 @@ impl Dispatch {
         }
     }
 
-    fn headers(&self, message: &Message) -> Result<OwnedHeaders, BoxError> {
-        // Adding a header takes the list and gives it back.
-        let mut headers = Some(OwnedHeaders::new_with_capacity(HEADERS));
+    /// `None`: there are none, which spares librdkafka an empty list.
+    fn headers(&self, message: &Message) -> Result<Option<OwnedHeaders>, BoxError> {
+        let mut headers = None;
         self.wrapper.headers(message, &mut |key, value| {
-            headers = headers.take().map(|list| list.insert(Header { key, value: Some(value) }));
+            // Adding a header takes the list and gives it back.
+            let list = headers.take().unwrap_or_else(|| OwnedHeaders::new_with_capacity(HEADERS));
+            headers = Some(list.insert(Header { key, value: Some(value) }));
         })?;
-        Ok(headers.unwrap_or_default())
+        Ok(headers)
     }
 
     fn not_sent(&mut self, code: Code, topic: &str) -> Stop {

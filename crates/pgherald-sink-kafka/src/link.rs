@@ -1,8 +1,11 @@
 //! What librdkafka's callbacks say, shared with the writer.
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use rdkafka::{
@@ -25,6 +28,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Link {
     deliveries: Mutex<Deliveries>,
+    /// A batch was begun.
+    begun: Condvar,
     news: Mutex<News>,
     /// Woken by trouble, by an end, and by a delivery while the writer thinks it is disconnected.
     changed: Notify,
@@ -48,7 +53,17 @@ struct News {
 impl Link {
     /// Counts the reports of a new batch.
     pub(crate) fn begin(&self) -> (u32, Reports) {
-        lock(&self.deliveries).begin()
+        let batch = lock(&self.deliveries).begin();
+        self.begun.notify_one();
+        batch
+    }
+
+    /// Waits on this thread, so long at most, until a batch is open; false: none is.
+    pub(crate) fn wait_for_batch(&self, limit: Duration) -> bool {
+        let deliveries = lock(&self.deliveries);
+        let waited = self.begun.wait_timeout_while(deliveries, limit, |it| it.is_empty());
+        let (deliveries, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !deliveries.is_empty()
     }
 
     /// Nothing more is sent of that batch.

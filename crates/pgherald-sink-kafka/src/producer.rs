@@ -50,7 +50,7 @@ pub(crate) struct Record<'a> {
 /// Why a record was not taken; its headers come back for another attempt.
 pub(crate) struct NotSent {
     pub(crate) code: Code,
-    pub(crate) headers: OwnedHeaders,
+    pub(crate) headers: Option<OwnedHeaders>,
 }
 
 impl Producer {
@@ -87,13 +87,18 @@ impl Producer {
     }
 
     /// Puts a record behind all earlier ones.
-    pub(crate) fn send(&self, record: &Record<'_>, headers: OwnedHeaders) -> Result<(), NotSent> {
-        let mut out = BaseRecord::with_opaque_to(record.topic, record.opaque).headers(headers);
+    pub(crate) fn send(
+        &self,
+        record: &Record<'_>,
+        headers: Option<OwnedHeaders>,
+    ) -> Result<(), NotSent> {
+        let mut out = BaseRecord::with_opaque_to(record.topic, record.opaque);
+        out.headers = headers;
         out.key = record.key;
         out.payload = record.payload;
         self.client().send(out).map_err(|(error, unsent)| NotSent {
             code: error.rdkafka_error_code().unwrap_or(Code::Fail),
-            headers: unsent.headers.unwrap_or_default(),
+            headers: unsent.headers,
         })
     }
 }
@@ -125,7 +130,10 @@ fn configure(settings: &KafkaSettings, memory: &Memory, singly: bool) -> ClientC
 fn serve(client: &Client, link: &Link, stop: &AtomicBool) {
     let mut purged = false;
     while !stop.load(Ordering::Acquire) {
-        client.poll(POLL);
+        // A poll spins through its last millisecond: a producer that has nothing to report is only
+        // looked at.
+        let open = link.wait_for_batch(POLL);
+        client.poll(if open { POLL } else { Duration::ZERO });
         if !purged && link.is_ended() {
             client.purge(PurgeConfig::default().queue());
             purged = true;

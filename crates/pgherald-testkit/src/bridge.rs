@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use tokio::sync::OnceCell;
 
-use crate::process::{Process, guarded};
+use crate::process::{self, Process, guarded};
 use crate::{Error, Metrics, Reply, Result, Scratch, eventually, free_port, get, tool};
 
 static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
@@ -256,6 +256,11 @@ impl Bridge {
     /// The largest resident memory so far, in KiB.
     pub fn peak_rss_kb(&self) -> Option<u64> {
         self.memory_kb("VmHWM:")
+    }
+
+    /// Processor time that it has used so far, in its own code and in the kernel for it.
+    pub fn cpu_seconds(&self) -> Option<f64> {
+        process::cpu_seconds(self.pid())
     }
 
     fn memory_kb(&self, field: &str) -> Option<u64> {

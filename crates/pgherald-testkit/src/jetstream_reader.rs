@@ -1,5 +1,6 @@
 //! What lies in a JetStream stream, in its order.
 
+use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
 use async_nats::jetstream::consumer::DeliverPolicy;
@@ -47,6 +48,8 @@ pub struct JetStreamReader {
     context: Context,
     stream: String,
     reading: Option<Ordered>,
+    /// The next sequence to read.
+    next: u64,
     messages: Vec<StoredMessage>,
 }
 
@@ -64,7 +67,7 @@ impl JetStreamReader {
         let exists = || async { context.get_stream(stream).await.ok() };
         let what = format!("stream {stream} exists");
         eventually_some(&what, Duration::from_secs(15), exists).await?;
-        Ok(Self { context, stream: stream.into(), reading: None, messages: Vec::new() })
+        Ok(Self { context, stream: stream.into(), reading: None, next: 1, messages: Vec::new() })
     }
 
     /// Everything read so far.
@@ -112,25 +115,51 @@ impl JetStreamReader {
         Ok(&self.messages)
     }
 
-    /// Any error: a new consumer from the next sequence on.
+    /// Hands each further payload, and when this process got it, to `each` until that says that it
+    /// is enough. Keeps nothing.
+    pub async fn pass(
+        &mut self,
+        deadline: Duration,
+        mut each: impl FnMut(&[u8], SystemTime) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let passing = async {
+            loop {
+                if let Some(message) = self.next_message().await
+                    && each(&message.payload, SystemTime::now()).is_break()
+                {
+                    return;
+                }
+            }
+        };
+        let ended = tokio::time::timeout(deadline, passing).await;
+        ended.map_err(|_| Error::new(format!("waited {deadline:?} for JetStream messages in vain")))
+    }
+
     async fn read_one(&mut self) {
+        let message = self.next_message().await;
+        self.messages.extend(message.as_ref().and_then(stored));
+    }
+
+    /// Any error: none, and then a new consumer from the next sequence on.
+    async fn next_message(&mut self) -> Option<jetstream::Message> {
         let Some(reading) = self.reading.as_mut() else {
             self.reading = self.consume().await;
             if self.reading.is_none() {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
-            return;
+            return None;
         };
-        match reading.next().await {
-            Some(Ok(message)) => self.messages.extend(stored(&message)),
-            Some(Err(_)) | None => self.reading = None,
-        }
+        let Some(Ok(message)) = reading.next().await else {
+            self.reading = None;
+            return None;
+        };
+        self.next = message.info().ok()?.stream_sequence + 1;
+        Some(message)
     }
 
     async fn consume(&self) -> Option<Ordered> {
-        let next = self.messages.last().map_or(1, |it| it.sequence + 1);
         let config = OrderedConfig {
-            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: next },
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.next },
             ..OrderedConfig::default()
         };
         let stream = self.context.get_stream(&self.stream).await.ok()?;

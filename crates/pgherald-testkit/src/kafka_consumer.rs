@@ -1,6 +1,7 @@
 //! What lies in Kafka, as a consumer sees it.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +12,8 @@ use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use crate::{Error, Result, eventually_some};
 
 const METADATA: Duration = Duration::from_secs(5);
+
+const RETRY: Duration = Duration::from_millis(10);
 
 static GROUP: AtomicU32 = AtomicU32::new(0);
 
@@ -124,6 +127,31 @@ impl KafkaConsumer {
         Ok(&self.records)
     }
 
+    /// Hands each further value (none: a tombstone), and when this process got it, to `each` until
+    /// that says that it is enough. Keeps nothing.
+    pub async fn pass(
+        &mut self,
+        deadline: Duration,
+        mut each: impl FnMut(Option<&[u8]>, SystemTime) -> ControlFlow<()>,
+    ) -> Result<()> {
+        let passing = async {
+            loop {
+                match self.consumer.recv().await {
+                    Ok(message) => {
+                        let at = (message.topic().to_owned(), message.partition());
+                        self.next.insert(at, message.offset() + 1);
+                        if each(message.payload(), SystemTime::now()).is_break() {
+                            return;
+                        }
+                    }
+                    Err(_) => tokio::time::sleep(RETRY).await,
+                }
+            }
+        };
+        let ended = tokio::time::timeout(deadline, passing).await;
+        ended.map_err(|_| Error::new(format!("waited {deadline:?} for Kafka records in vain")))
+    }
+
     /// Reads up to the end that every partition has now. Not for topics with transactions, whose
     /// markers take offsets.
     pub async fn read_all(&mut self, deadline: Duration) -> Result<&[KafkaRecord]> {
@@ -156,7 +184,7 @@ impl KafkaConsumer {
                 self.next.insert(at, record.offset + 1);
                 self.records.push(record);
             }
-            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(_) => tokio::time::sleep(RETRY).await,
         }
     }
 }

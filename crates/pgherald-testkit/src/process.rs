@@ -12,6 +12,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Error, Result, eventually_some, tool};
 
+/// What the kernel counts processor time in for user space, on every architecture.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 static SETPRIV: LazyLock<Option<std::path::PathBuf>> = LazyLock::new(|| tool::find("setpriv"));
 
 /// A process that ends with its owner: killed on drop, and, where `setpriv` exists, also when the
@@ -181,8 +184,41 @@ fn parent(pid: Pid) -> Option<Pid> {
     stat(pid)?.split(' ').nth(1)?.parse().ok().and_then(Pid::from_raw)
 }
 
+/// Processor time of a process, its ended threads included, to a hundredth of a second.
+pub(crate) fn cpu_seconds(pid: u32) -> Option<f64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(cpu_ticks(&text)? as f64 / TICKS_PER_SECOND)
+}
+
+/// `utime` and `stime` of `/proc/PID/stat`.
+fn cpu_ticks(stat: &str) -> Option<u64> {
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut times = fields.split(' ').skip(11).map(str::parse::<u64>);
+    Some(times.next()?.ok()? + times.next()?.ok()?)
+}
+
 /// The fields of `/proc/PID/stat` from the state on; the name before it may hold anything.
 fn stat(pid: Pid) -> Option<String> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Some(text.rsplit_once(") ")?.1.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processor_time_is_found_behind_any_name() {
+        let stat = "7 (a) b (c) S 1 7 7 0 -1 4194560 1 2 3 4 250 50 9 9 20 0 1 0 100 1 2";
+        assert_eq!(cpu_ticks(stat), Some(300));
+        assert_eq!(cpu_ticks("7 (a) S 1"), None);
+    }
+
+    #[test]
+    fn our_own_processor_time_grows() {
+        let mut sum = 0u64;
+        while cpu_seconds(std::process::id()).expect("/proc is there") < 0.05 {
+            sum = std::hint::black_box(sum + 1);
+        }
+    }
 }

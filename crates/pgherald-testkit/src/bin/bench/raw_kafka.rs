@@ -1,4 +1,5 @@
-//! The raw Kafka client: librdkafka, idempotent, `acks=all`, with the same headers.
+//! The raw Kafka client: librdkafka, idempotent, `acks=all`, with the headers that the bridge sends, or
+//! without.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,21 +12,32 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 
-use crate::payload;
+use crate::payload::{self, Headers};
+use crate::servers::Envelope;
 
 /// Confirmed messages a second, one topic with one partition.
-pub(crate) async fn rate(bootstrap: &str, topic: &str, messages: usize) -> Result<f64> {
+pub(crate) async fn rate(
+    bootstrap: &str,
+    topic: &str,
+    messages: usize,
+    envelope: Envelope,
+) -> Result<f64> {
     let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
-    let measured = tokio::task::spawn_blocking(move || produce(&bootstrap, &topic, messages));
+    let producing = move || produce(&bootstrap, &topic, messages, envelope);
+    let measured = tokio::task::spawn_blocking(producing);
     measured.await.map_err(|error| Error::because("the raw Kafka client", error))?
 }
 
-fn produce(bootstrap: &str, topic: &str, messages: usize) -> Result<f64> {
+fn produce(bootstrap: &str, topic: &str, messages: usize, envelope: Envelope) -> Result<f64> {
     let confirmed = Arc::new(AtomicUsize::new(0));
     let producer = producer(bootstrap, Counting(Arc::clone(&confirmed)))?;
+    let mut all = Headers::kafka();
     let (value, started) = (payload::payload(), Instant::now());
     for n in 0..messages {
-        let mut record = BaseRecord::<(), [u8]>::to(topic).payload(&value).headers(headers(n));
+        let mut record = BaseRecord::<(), [u8]>::to(topic).payload(&value);
+        if envelope == Envelope::Binary {
+            record = record.headers(headers(&mut all, n));
+        }
         while let Err((error, back)) = producer.send(record) {
             if !is_full(&error) {
                 return Err(Error::because("the raw Kafka client", error));
@@ -57,12 +69,10 @@ fn producer(bootstrap: &str, context: Counting) -> Result<BaseProducer<Counting>
     created.map_err(|error| Error::because("the raw Kafka client", error))
 }
 
-fn headers(n: usize) -> OwnedHeaders {
-    let list = payload::headers(n, '_');
-    let plain = ("content-type".to_owned(), "text/plain; charset=utf-8".to_owned());
-    list.iter().chain([&plain]).fold(OwnedHeaders::new_with_capacity(7), |all, (key, value)| {
-        all.insert(Header { key, value: Some(value) })
-    })
+fn headers(all: &mut Headers, n: usize) -> OwnedHeaders {
+    let (all, _) = all.of(n);
+    let empty = OwnedHeaders::new_with_capacity(all.len());
+    all.iter().fold(empty, |list, (key, value)| list.insert(Header { key, value: Some(value) }))
 }
 
 fn is_full(error: &KafkaError) -> bool {

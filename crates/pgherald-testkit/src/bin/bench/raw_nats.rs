@@ -9,7 +9,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use pgherald_testkit::{Error, Result};
 
-use crate::payload;
+use crate::payload::{self, Headers};
 
 /// Acknowledgements that may be open at once.
 const IN_FLIGHT: usize = 4_000;
@@ -22,12 +22,14 @@ pub(crate) async fn rate(url: &str, name: &str, messages: usize) -> Result<f64> 
     let config =
         stream::Config { name: name.into(), subjects: vec![subject.clone()], ..Default::default() };
     context.create_stream(config).await.map_err(because)?;
+    let mut all = Headers::nats();
     let (value, started) = (Bytes::from(payload::payload()), Instant::now());
     let mut open = FuturesUnordered::new();
     for n in 0..messages {
+        let (headers, id) = headers(&mut all, n);
         let publish = PublishMessage::build()
-            .headers(headers(n))
-            .message_id(format!("bench/s/0123456789abcdef-{n}"))
+            .headers(headers)
+            .message_id(id)
             .expected_stream(name)
             .payload(value.clone());
         let sent = context.send_publish(subject.clone(), publish).await.map_err(because)?;
@@ -42,13 +44,13 @@ pub(crate) async fn rate(url: &str, name: &str, messages: usize) -> Result<f64> 
     Ok(messages as f64 / started.elapsed().as_secs_f64())
 }
 
-fn headers(n: usize) -> HeaderMap {
+fn headers(all: &mut Headers, n: usize) -> (HeaderMap, String) {
+    let (all, id) = all.of(n);
     let mut headers = HeaderMap::new();
-    for (name, value) in payload::headers(n, '-') {
-        headers.insert(name, value);
+    for (name, value) in all {
+        headers.insert(*name, value.as_str());
     }
-    headers.insert("ce-datacontenttype", "text/plain; charset=utf-8");
-    headers
+    (headers, format!("bench/s/{id}"))
 }
 
 fn because(error: impl std::fmt::Display) -> Error {
