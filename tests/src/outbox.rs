@@ -1,5 +1,6 @@
 //! The outbox from outside: rows reach Kafka and JetStream in order, whatever happens.
 
-mod course;
+pub(crate) mod course;
 mod faults;
+mod isolation;
 mod states;
