@@ -90,7 +90,8 @@ fn decoded(text: String) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
-        let escape = (*first == b'%').then(|| std::str::from_utf8(&after[..2]).expect("two digits"));
+        let escape =
+            (*first == b'%').then(|| std::str::from_utf8(&after[..2]).expect("two digits"));
         bytes.push(escape.map_or(*first, |hex| u8::from_str_radix(hex, 16).expect("hex digits")));
         rest = if escape.is_some() { &after[2..] } else { after };
     }

@@ -18,7 +18,8 @@ fuzz_target!(|text: &str| {
     let Some(TemplatePart::Literal(literal)) = parts.first() else {
         panic!("{written:?} does not begin with a literal");
     };
-    let both_literal = |pair: &[TemplatePart]| pair.iter().all(|p| matches!(p, TemplatePart::Literal(_)));
+    let both_literal =
+        |pair: &[TemplatePart]| pair.iter().all(|p| matches!(p, TemplatePart::Literal(_)));
     assert!(!parts.windows(2).any(both_literal), "two literals side by side in {written:?}");
 
     let headers = lines.filter_map(|line| line.split_once(": "));

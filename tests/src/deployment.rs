@@ -10,12 +10,13 @@ use std::{
 };
 
 use pgherald_testkit::{
-    Bridge, Scratch, bridge_binary, eventually, free_port, get, workspace_root,
+    Bridge, HttpReceiver, Scratch, bridge_binary, eventually, free_port, get, workspace_root,
 };
 use tokio::process::{Child, Command};
 
 use crate::{
     command_line::{Said, file, pgherald, said},
+    outbox::course::prepared,
     stage::{Config, SOON, nats, postgres, shared_kafka},
 };
 
@@ -125,9 +126,16 @@ fn family(name: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dashboard_and_alerts_ask_for_metrics_that_exist() {
-    let (postgres, nats) = (postgres().await, nats().await);
+async fn dashboard_and_alerts_ask_for_metrics_that_exist_and_the_dashboard_for_all() {
+    let (postgres, nats) = (prepared().await, nats().await);
+    let hook = HttpReceiver::start().await.unwrap();
+    let outbox = format!(
+        "[pipelines.box.source.outbox]\nchannels = [\"*\"]\n\
+         [pipelines.box.sinks.hook.http]\nurl = \"{}\"",
+        hook.url("/events")
+    );
     let config = Config::new(&postgres.url(), &["orders"]).nats("live", &nats, "SHOWN", "shown");
+    let config = config.with(&outbox);
     let bridge = Bridge::start(config.text()).await.unwrap();
     bridge.wait_ready(SOON).await.unwrap();
     let page = get(bridge.admin_port(), "/metrics").await.unwrap().body;
@@ -140,6 +148,10 @@ async fn dashboard_and_alerts_ask_for_metrics_that_exist() {
         let missing: Vec<_> = asked.difference(&shown).collect();
         assert!(missing.is_empty(), "{file} asks for {missing:?}; there are {shown:?}");
     }
+    let drawn = metrics_in(&read("deploy/grafana/dashboards/pgherald.json"));
+    let ours = shown.iter().filter(|name| name.starts_with("pgherald_"));
+    let undrawn: Vec<_> = ours.filter(|name| !drawn.contains(*name)).collect();
+    assert!(undrawn.is_empty(), "the dashboard has no panel for {undrawn:?}");
     let _: serde_json::Value =
         serde_json::from_str(&read("deploy/grafana/dashboards/pgherald.json")).unwrap();
 }

@@ -1,7 +1,8 @@
 //! The outbox from outside: rows reach Kafka and JetStream in order, whatever happens.
 
-mod course;
+pub(crate) mod course;
 mod faults;
+mod isolation;
 mod states;
 
 pub(crate) use self::course::{in_kafka, prepared};

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use pgherald_testkit::{Announcement, KafkaRecord, StoredMessage};
+use pgherald_testkit::{Announcement, KafkaRecord, Received, StoredMessage};
 use serde_json::Value;
 
 /// One message or gap at a consumer, in the order of its arrival.
@@ -60,6 +60,21 @@ pub(crate) fn from_jetstream(messages: &[StoredMessage]) -> Vec<Arrival> {
         at: message.at,
     };
     messages.iter().map(arrival).collect()
+}
+
+/// Of the requests that were confirmed.
+pub(crate) fn from_http(requests: &[Received]) -> Vec<Arrival> {
+    let arrival = |request: &Received| Arrival {
+        announced: Announcement::id_of(&request.body),
+        id: request.header("ce-id").unwrap_or_default().to_owned(),
+        channel: request.header("ce-subject").unwrap_or_default().to_owned(),
+        gap: request.is_gap(),
+        gap_json: request.is_gap().then(|| gap_json(&request.body)),
+        time: request.header("ce-time").unwrap_or_default().to_owned(),
+        sent: Announcement::sent_at(&request.body),
+        at: request.at,
+    };
+    requests.iter().filter(|request| request.is_confirmed()).map(arrival).collect()
 }
 
 fn gap_json(payload: &[u8]) -> Value {

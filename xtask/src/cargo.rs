@@ -26,9 +26,13 @@ pub(crate) fn run(mut command: Command) -> Result<(), String> {
 
 /// Where cargo puts a program of this name.
 pub(crate) fn built(profile: &str, name: &str) -> PathBuf {
+    target_dir().join(profile).join(name)
+}
+
+/// Where cargo puts everything.
+pub(crate) fn target_dir() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| "target".into());
-    workspace_root().join(target).join(profile).join(name)
+    workspace_root().join(target.unwrap_or_else(|| "target".into()))
 }
 
 /// The command as a person would type it.

@@ -1,14 +1,14 @@
-//! `fuzz`: every target for a bounded time, on nightly.
+//! `fuzz`: every target for a bounded time, on nightly. `test` only looks whether they compile.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pgherald_testkit::workspace_root;
 
-use crate::cargo::run;
+use crate::cargo::{cargo, run, target_dir};
 
 /// Which targets there are: `fuzz/targets/NAME.rs`.
-const TARGETS: [&str; 4] = ["template", "key", "envelope", "configuration"];
+const TARGETS: [&str; 5] = ["template", "key", "envelope", "configuration", "secrets"];
 const SECONDS: u32 = 60;
 /// One input that takes longer, or needs more memory, is a finding.
 const INPUT_SECONDS_MAX: u32 = 10;
@@ -26,6 +26,17 @@ pub(crate) fn fuzz(arguments: &[String]) -> Result<(), String> {
         run(fuzzer(target, &corpus, seconds))?;
     }
     Ok(())
+}
+
+/// Format and lints of the targets, on the toolchain that is there: what is not linked needs neither
+/// nightly nor libFuzzer. What the workspace's clippy has checked is not checked again.
+pub(crate) fn check() -> Result<(), String> {
+    const MANIFEST: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
+    run(cargo(&[&["fmt"], &MANIFEST[..], &["--check"]].concat()))?;
+    let mut clippy = cargo(&[&["clippy"], &MANIFEST[..]].concat());
+    clippy.arg("--target-dir").arg(target_dir()).args(["--", "-D", "warnings"]);
+    clippy.env("CUSTOM_LIBFUZZER_PATH", "unlinked/libfuzzer.a");
+    run(clippy)
 }
 
 fn understand(arguments: &[String]) -> Result<(u32, Vec<&str>), String> {

@@ -1,9 +1,7 @@
 //! `chaos` and `soak`: one test each, at a length and with a seed of one's own.
 
-use std::process::Command;
-
 use crate::steps::Steps;
-use crate::{check, need, play, suite};
+use crate::{check, e2e, need, play};
 
 /// One long test: how it is asked for, and how it is told.
 struct Long {
@@ -57,8 +55,8 @@ impl Long {
         steps.step("tools", |_| need::all(true)).step("servers", |_| play::fetch(&[])).step(
             name,
             |count| {
-                let binary = suite::binary("release", play::release_build())?;
-                let mut command: Command = suite::e2e(binary, &[self.test, "--nocapture"]);
+                let bridge = e2e::bridge("release", play::release_build())?;
+                let mut command = e2e::tests(bridge, &[self.test, "--nocapture"])?;
                 command.envs(told.iter().map(|(name, value)| (name, value)));
                 check::tests(command, count)
             },

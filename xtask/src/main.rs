@@ -4,6 +4,7 @@ mod bench;
 mod cargo;
 mod check;
 mod count;
+mod e2e;
 mod fuzz;
 mod long;
 mod need;
@@ -18,7 +19,8 @@ const HELP: &str = "\
 cargo xtask TASK
 
   test [--skip STEP]...        everything that must hold before a commit, in this order:
-                               fmt, clippy, rustdoc, direction, servers, unit, core, e2e
+                               fmt, clippy, fuzz, rustdoc, build, direction, servers,
+                               unit, core, e2e
   prove [FILTER]               the end-to-end tests with their full lengths (faults of 20 s and 60 s)
   chaos outbox [--seconds N]   faults of every kind at seeded moments while an outbox is written:
        [--seed S]              200 kills of the bridge and 10 of each other kind, or for N seconds

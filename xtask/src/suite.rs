@@ -1,20 +1,22 @@
 //! `test` and `prove`.
 
-use std::ffi::OsString;
 use std::process::Command;
 
-use crate::cargo::{built, cargo, run};
+use crate::cargo::{cargo, run};
 use crate::count::Count;
+use crate::e2e;
 use crate::steps::Steps;
-use crate::{check, need, play};
+use crate::{check, fuzz, need, play};
 
-const STEPS: [&str; 8] =
-    ["fmt", "clippy", "rustdoc", "direction", "servers", "unit", "core", "e2e"];
+const STEPS: [&str; 10] =
+    ["fmt", "clippy", "fuzz", "rustdoc", "build", "direction", "servers", "unit", "core", "e2e"];
 const E2E: &str = "pgherald-tests";
 /// The test over `cargo metadata` of which crate may use which.
 const DIRECTION: &str = "dependency_direction";
-/// Servers are heavy and most tests wait: two at a time suit two cores.
-const E2E_THREADS: &str = "--test-threads=2";
+/// Tests wait more than they work; more of them at a time than this only wait for each other.
+const THREADS: &str = "4";
+/// At full length some of them load the machine for minutes.
+const FULL_THREADS: &str = "--test-threads=2";
 
 /// Everything that must hold before a commit.
 pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
@@ -23,14 +25,16 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
         .step("tools", |_| need::all(true))
         .step("fmt", |_| run(cargo(&["fmt", "--all", "--check"])))
         .step("clippy", |_| run(clippy()))
+        .step("fuzz", |_| fuzz::check())
         .step("rustdoc", |_| run(rustdoc()))
+        .step("build", |_| run(e2e::build_all()))
         .step("direction", direction)
         .step("servers", |_| play::fetch(&[]))
         .step("unit", |count| check::tests(unit(), count))
         .step("core", |count| check::tests(core(), count))
         .step("e2e", |count| {
-            let binary = binary("debug", debug_build())?;
-            check::tests(e2e(binary, &["--skip", DIRECTION]), count)
+            let skip = ["--skip", DIRECTION];
+            check::tests(threaded(e2e(&skip)?), count)
         });
     steps.finish()
 }
@@ -42,12 +46,18 @@ pub(crate) fn prove(arguments: &[String]) -> Result<(), String> {
     steps.step("tools", |_| need::all(true)).step("servers", |_| play::fetch(&[])).step(
         "prove",
         |count| {
-            let mut command = e2e(binary("release", play::release_build())?, &filter);
-            command.arg("--nocapture").env("PGHERALD_FULL", "1");
+            let bridge = e2e::bridge("release", play::release_build())?;
+            let mut command = e2e::tests(bridge, &filter)?;
+            command.args(["--nocapture", FULL_THREADS]).env("PGHERALD_FULL", "1");
             check::tests(command, count)
         },
     );
     steps.finish()
+}
+
+fn threaded(mut command: Command) -> Command {
+    command.env("RUST_TEST_THREADS", THREADS);
+    command
 }
 
 fn skipped(arguments: &[String]) -> Result<Vec<String>, String> {
@@ -76,16 +86,20 @@ fn rustdoc() -> Command {
 
 fn direction(count: &mut Count) -> Result<(), String> {
     let before = count.passed;
-    check::tests(cargo(&["test", "--all-features", "-p", E2E, DIRECTION]), count)?;
+    check::tests(e2e(&[DIRECTION])?, count)?;
     match count.passed > before {
         true => Ok(()),
         false => Err(format!("{E2E} has no test with `{DIRECTION}` in its name")),
     }
 }
 
+fn e2e(arguments: &[&str]) -> Result<Command, String> {
+    e2e::tests(e2e::bridge("debug", e2e::build_all())?, arguments)
+}
+
 fn unit() -> Command {
-    let what = ["test", "--workspace", "--all-features", "--no-fail-fast", "--exclude", E2E];
-    cargo(&what)
+    let rest = ["--no-fail-fast", "--exclude", E2E];
+    threaded(cargo(&[&e2e::TEST[..], &rest].concat()))
 }
 
 /// 10,000 seeds of the simulation, and core's throughput: optimised, or it takes minutes.
@@ -94,25 +108,4 @@ fn core() -> Command {
     let mut command = cargo(&what);
     command.args(["--test", "throughput"]);
     command
-}
-
-/// The end-to-end tests with this program.
-pub(crate) fn e2e(binary: OsString, arguments: &[&str]) -> Command {
-    let mut command = cargo(&["test", "--all-features", "--no-fail-fast", "-p", E2E, "--"]);
-    command.arg(E2E_THREADS).args(arguments).env("PGHERALD_BIN", binary);
-    command
-}
-
-/// `PGHERALD_BIN`, else the program as `build` makes it.
-pub(crate) fn binary(profile: &str, build: Command) -> Result<OsString, String> {
-    if let Some(binary) = std::env::var_os("PGHERALD_BIN").filter(|it| !it.is_empty()) {
-        return Ok(binary);
-    }
-    run(build)?;
-    Ok(built(profile, "pgherald").into_os_string())
-}
-
-/// The same packages and features as the step `unit`, so that cargo compiles no dependency twice.
-fn debug_build() -> Command {
-    cargo(&["build", "--workspace", "--all-features", "--exclude", E2E, "--bin", "pgherald"])
 }

@@ -20,6 +20,8 @@ mod composer;
 mod config;
 mod delivery;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod headers;
 mod jobs;
 mod schedule;

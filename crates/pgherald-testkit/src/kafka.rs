@@ -10,8 +10,12 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::kafka_classes::{self, Classes};
+use crate::kafka_member::{Member, Ports};
+use crate::kafka_storage;
+use crate::packages::{self, Java};
 use crate::process::{Process, guarded};
-use crate::{Error, Result, Scratch, eventually, free_port, packages, tool};
+use crate::{Error, Result, Scratch, eventually, tool};
 
 const START: Duration = Duration::from_secs(60);
 const STOP: Duration = Duration::from_secs(30);
@@ -48,14 +52,6 @@ pub struct KafkaBuilder {
     member: Option<Member>,
 }
 
-/// One broker of a cluster: its number, its ports, and the controllers' ports in their order.
-#[derive(Clone, Debug)]
-pub(crate) struct Member {
-    pub(crate) id: usize,
-    pub(crate) ports: Ports,
-    pub(crate) controllers: Vec<u16>,
-}
-
 /// One Kafka broker (KRaft, its own controller) on 127.0.0.1. It ends with this value.
 ///
 /// It has two listeners: one that names itself, and one for clients behind a proxy, which names
@@ -64,49 +60,10 @@ pub(crate) struct Member {
 pub struct Kafka {
     java: PathBuf,
     jars: PathBuf,
+    classes: Classes,
     ports: Ports,
     server: Mutex<Option<Process>>,
     scratch: Scratch,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Ports {
-    direct: u16,
-    proxied: u16,
-    pub(crate) controller: u16,
-    advertised: u16,
-}
-
-impl Ports {
-    pub(crate) fn free(advertise: Option<u16>) -> Self {
-        let proxied = free_port();
-        let advertised = advertise.unwrap_or(proxied);
-        Self { direct: free_port(), proxied, controller: free_port(), advertised }
-    }
-}
-
-impl Member {
-    fn alone(advertise: Option<u16>) -> Self {
-        let ports = Ports::free(advertise);
-        Self { id: 1, ports, controllers: vec![ports.controller] }
-    }
-
-    fn bootstrap(&self) -> String {
-        let all: Vec<_> = self.controllers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
-        all.join(",")
-    }
-
-    /// Who the first controllers are. Any 16 bytes name a directory.
-    fn quorum(&self) -> Vec<String> {
-        const DIRECTORIES: [&str; 3] =
-            ["cGdoZXJhbGQtdGVzdC1kMQ", "cGdoZXJhbGQtdGVzdC1kMg", "cGdoZXJhbGQtdGVzdC1kMw"];
-        if self.controllers.len() == 1 {
-            return vec!["--standalone".into()];
-        }
-        let all = self.controllers.iter().zip(DIRECTORIES).zip(1..);
-        let all: Vec<_> = all.map(|((port, id), n)| format!("{n}@127.0.0.1:{port}:{id}")).collect();
-        vec!["--initial-controllers".into(), all.join(",")]
-    }
 }
 
 impl KafkaBuilder {
@@ -137,14 +94,24 @@ impl KafkaBuilder {
 
     /// Formats the storage and starts the broker.
     pub async fn start(self) -> Result<Kafka> {
-        let java = packages::java().await?;
-        let jars = packages::kafka().await?;
+        let (java, jars) = (packages::java().await?, packages::kafka().await?);
+        let classes = kafka_classes::archive(&java, &jars).await?;
+        self.start_with(java, jars, classes).await
+    }
+
+    pub(crate) async fn start_with(
+        self,
+        java: Java,
+        jars: PathBuf,
+        classes: Classes,
+    ) -> Result<Kafka> {
+        let java = java.program;
         let member = self.member.unwrap_or_else(|| Member::alone(self.advertise));
         let ports = member.ports;
         let scratch = Scratch::new("kafka")?;
-        let broker = Kafka { java, jars, ports, server: Mutex::new(None), scratch };
+        let broker = Kafka { java, jars, classes, ports, server: Mutex::new(None), scratch };
         broker.write_properties(&member, &self.properties)?;
-        broker.format(&member, &self.scram).await?;
+        broker.create_storage(&member, &self.scram).await?;
         broker.start_again().await?;
         Ok(broker)
     }
@@ -233,23 +200,31 @@ impl Kafka {
 
     fn write_properties(&self, member: &Member, more: &str) -> Result<()> {
         let Ports { direct, proxied, controller, advertised } = self.ports;
-        let logs = self.scratch.path().join("logs");
         let text = format!(
             "{PROPERTIES}log.dirs={}\nnode.id={}\n\
-             controller.quorum.bootstrap.servers={}\n\
+             {}\n\
              listeners=DIRECT://127.0.0.1:{direct},PROXIED://127.0.0.1:{proxied},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=DIRECT://127.0.0.1:{direct},PROXIED://127.0.0.1:{advertised},CONTROLLER://127.0.0.1:{controller}\n\
              {more}",
-            logs.display(),
+            self.logs().display(),
             member.id,
-            member.bootstrap()
+            member.controllers()
         );
         let file = self.properties_file();
         fs::write(&file, text).map_err(|error| Error::because(file.display(), error))
     }
 
+    async fn create_storage(&self, member: &Member, scram: &[String]) -> Result<()> {
+        let format = self.format(member, scram);
+        match member.is_alone() && scram.is_empty() {
+            true => kafka_storage::create(&self.logs(), format).await,
+            false => format.await,
+        }
+    }
+
     async fn format(&self, member: &Member, scram: &[String]) -> Result<()> {
         let mut command = Command::new(&self.java);
+        command.args(self.classes.shared());
         self.arguments(&mut command, "kafka.tools.StorageTool");
         // Any 16 bytes name a cluster; the tool itself would start a second JVM for them.
         command.args(["format", "--cluster-id", "cGdoZXJhbGQtdGVzdC0wMQ"]);
@@ -262,6 +237,7 @@ impl Kafka {
 
     fn command(&self) -> Command {
         let mut command = guarded(&self.java, "KILL");
+        command.args(self.classes.of_broker());
         self.arguments(&mut command, "kafka.Kafka");
         command.arg(self.properties_file());
         command
@@ -275,6 +251,10 @@ impl Kafka {
 
     async fn is_ready(&self) -> bool {
         self.log().contains("Kafka Server started") && answers(self.ports.direct).await.is_some()
+    }
+
+    fn logs(&self) -> PathBuf {
+        self.scratch.path().join("logs")
     }
 
     fn properties_file(&self) -> PathBuf {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use rdkafka::admin::{NewTopic, TopicReplication};
 
-use crate::kafka::{Member, Ports};
 use crate::kafka_admin::{options, outcome};
+use crate::kafka_member::{Member, Ports};
 use crate::{Error, Kafka, Result, eventually_some};
 
 const ANSWER: Duration = Duration::from_secs(5);

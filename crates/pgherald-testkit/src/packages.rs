@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use tokio::sync::OnceCell;
+
 use crate::cache::{Entry, Vacant, entry};
 use crate::{Error, Result, debian, tool};
 
@@ -15,7 +17,7 @@ const GET_PYTHON: &str = "it fetches the servers: apt-get install python3 python
 const GET_MAVEN: &str = "it fetches Apache Kafka: apt-get install maven openjdk-17-jre-headless";
 const GET_JAVA: &str = "Apache Kafka needs Java 17: apt-get install openjdk-17-jre-headless";
 
-const KAFKA_VERSION: &str = "4.4.0";
+pub(crate) const KAFKA_VERSION: &str = "4.4.0";
 
 /// Which PostgreSQL.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,18 +113,31 @@ pub async fn kafka() -> Result<PathBuf> {
     Ok(package.join("jars"))
 }
 
-/// The program `java`, if it is version 17 or newer.
-pub async fn java() -> Result<PathBuf> {
-    let java =
+/// A Java that Kafka runs on.
+#[derive(Clone, Debug)]
+pub(crate) struct Java {
+    pub(crate) program: PathBuf,
+    /// Such as `17.0.15`.
+    pub(crate) version: String,
+}
+
+/// The program `java`, if it is version 17 or newer. It is asked once.
+pub(crate) async fn java() -> Result<Java> {
+    static JAVA: OnceCell<Java> = OnceCell::const_new();
+    JAVA.get_or_try_init(find_java).await.cloned()
+}
+
+async fn find_java() -> Result<Java> {
+    let program =
         tool::find("java").ok_or_else(|| Error::new(format!("`java` is missing; {GET_JAVA}")))?;
-    let mut command = Command::new(&java);
+    let mut command = Command::new(&program);
     command.arg("-version");
     let output = tool::run(command, GET_JAVA).await?;
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
-    let version = text.split('"').nth(1).unwrap_or_default();
+    let version = text.split('"').nth(1).unwrap_or_default().to_owned();
     let major: u32 = version.split('.').next().and_then(|it| it.parse().ok()).unwrap_or_default();
     match major {
-        17.. => Ok(java),
+        17.. => Ok(Java { program, version }),
         _ => Err(Error::new(format!("java {version} is too old; {GET_JAVA}"))),
     }
 }

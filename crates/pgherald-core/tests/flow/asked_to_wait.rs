@@ -7,54 +7,12 @@ use std::{
 
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{
-    Attached, Backoff, Batch, BatchLimits, Budget, Checkpoint, Envelope, Event, Flow, FlowContext,
-    FlowSettings, FlowState, OnRejected, Only, Opened, Published, Room, Session, Settled, Sink,
-    SinkError, Source, SourceError, Writer,
+    Batch, Event, Flow, FlowState, Only, Opened, Published, Sink, SinkError, Writer,
 };
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// Has nothing to read until it is stopped.
-#[derive(Clone)]
-struct Silence(CancellationToken);
-
-impl Source for Silence {
-    fn has_positions(&self) -> bool {
-        true
-    }
-
-    fn attach(&self) -> BoxFuture<'_, Result<Box<dyn Attached>, SourceError>> {
-        let this = self.clone();
-        async move { Ok(Box::new(this) as Box<dyn Attached>) }.boxed()
-    }
-}
-
-impl Attached for Silence {
-    fn read_from(
-        self: Box<Self>,
-        _: Option<Checkpoint>,
-    ) -> BoxFuture<'static, Result<Box<dyn Session>, SourceError>> {
-        async move { Ok(self as Box<dyn Session>) }.boxed()
-    }
-}
-
-impl Session for Silence {
-    fn read<'a>(
-        &'a mut self,
-        _: Room,
-        _: &'a Settled,
-    ) -> BoxFuture<'a, Result<Batch, SourceError>> {
-        async {
-            self.0.cancelled().await;
-            Err(SourceError::Stopped)
-        }
-        .boxed()
-    }
-
-    fn ack<'a>(&'a mut self, _: &'a Checkpoint) -> BoxFuture<'a, Result<(), SourceError>> {
-        async { Ok(()) }.boxed()
-    }
-}
+use crate::tap::{Tap, settings};
 
 /// Its writers ask for these waits, the last one first, and it remembers when it was opened.
 struct Busy {
@@ -88,30 +46,12 @@ impl Writer for BusyWriter {
     }
 }
 
-fn settings() -> FlowSettings {
-    FlowSettings {
-        context: FlowContext {
-            pipeline: "p".into(),
-            source: "none",
-            sink: "s".into(),
-            channels: None,
-            envelope: Envelope::None,
-            budget: Budget { messages: 1, bytes: 1 },
-            batch: BatchLimits { messages: 1, bytes: 1, linger: Duration::ZERO },
-            message_bytes_max: 1,
-        },
-        on_rejected: OnRejected::Halt,
-        backoff: Backoff::default(),
-        jitter_seed: 1,
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_destination_is_left_alone_as_long_as_it_asks_and_no_longer_than_five_minutes() {
     let (opened, stop) = (Arc::new(Mutex::new(Vec::new())), CancellationToken::new());
     let waits = Mutex::new(vec![Duration::from_secs(86_400), Duration::from_secs(120)]);
     let sink = Arc::new(Busy { waits, opened: Arc::clone(&opened) });
-    let flow = Flow::new(settings(), Arc::new(Silence(stop.clone())), sink);
+    let flow = Flow::new(settings(), Arc::new(Tap::new(0, &stop)), sink);
     let status = flow.status();
     let running = flow.run(stop.clone(), Duration::from_secs(1));
     let looking = async {

@@ -1,0 +1,6 @@
+//! One flow between a source and a sink that only tests have.
+
+mod tap;
+
+mod asked_to_wait;
+mod standing;
