@@ -2,7 +2,7 @@
 //!
 //! Each process has one session, its *membership*, that holds an advisory lock for everything that
 //! others have to know: a shared one for each pipeline that it offers to carry, an exclusive one for
-//! each that it carries. Everybody looks at these locks once a second and makes the same plan from
+//! each that it carries. Everybody looks at these locks every two seconds and makes the same plan from
 //! them ([`plan`]); locks are tried, never awaited. A process that has too many stops to offer one,
 //! lets its flows drain, and lets go; the one that is to have it takes it when it is free.
 //!
@@ -71,7 +71,7 @@ impl Spread {
                 }
                 Err(fault) => fault,
             };
-            tracing::debug!(error = %fault, "the membership begins again");
+            tell(&fault, failures);
             self.seats.values().for_each(|seat| seat.lost(&fault));
             failures += 1;
             tokio::select! {
@@ -104,5 +104,14 @@ impl Spread {
                 () = self.stop.cancelled(), if !membership.leaves() => {}
             }
         }
+    }
+}
+
+/// A fault is told once; the flows that wait for the membership say it, too.
+fn tell(fault: &PostgresError, failures: u32) {
+    let text = "the session that spreads pipelines over processes is lost; flows that run go on";
+    match failures {
+        0 => tracing::warn!(error = %fault, "{text}"),
+        _ => tracing::debug!(error = %fault, "{text}"),
     }
 }

@@ -13,8 +13,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 const SOON: Duration = Duration::from_secs(20);
-/// Three looks of everybody.
-const A_WHILE: Duration = Duration::from_secs(3);
+/// Two looks of everybody, and more.
+const A_WHILE: Duration = Duration::from_secs(5);
 const FOUR: [&str; 4] = ["a", "b", "c", "d"];
 
 /// One process; every pipeline has one flow, which attaches as soon as it may.

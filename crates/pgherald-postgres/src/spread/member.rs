@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How often everybody looks.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// The same while a pipeline is on its way to this process.
 const EXPECTING_LOOK_EVERY: Duration = Duration::from_millis(200);
 /// A session that says nothing for three of these ends, and its locks are free.
