@@ -131,7 +131,7 @@ pub(crate) async fn in_kafka(topic: &str, count: usize) -> Vec<Arrival> {
     let bootstrap = shared_kafka().await.bootstrap();
     let mut consumer = KafkaConsumer::open(&bootstrap, &[topic]).await.unwrap();
     let enough = |records: &[pgherald_testkit::KafkaRecord]| {
-        first_arrivals(&from_kafka(records)).len() >= count
+        records.len() >= count && first_arrivals(&from_kafka(records)).len() >= count
     };
     from_kafka(consumer.collect_until(SOON, enough).await.unwrap())
 }
@@ -140,7 +140,7 @@ pub(crate) async fn in_kafka(topic: &str, count: usize) -> Vec<Arrival> {
 pub(crate) async fn in_jetstream(url: &str, stream: &str, count: usize) -> Vec<Arrival> {
     let mut reader = JetStreamReader::open(url, stream).await.unwrap();
     let enough = |messages: &[pgherald_testkit::StoredMessage]| {
-        first_arrivals(&from_jetstream(messages)).len() >= count
+        messages.len() >= count && first_arrivals(&from_jetstream(messages)).len() >= count
     };
     from_jetstream(reader.collect_until(SOON, enough).await.unwrap())
 }

@@ -3,7 +3,7 @@
 
 use std::{
     ops::Range,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use pgherald_testkit::{Bridge, KafkaConsumer, Nats, Postgres, eventually};
@@ -111,7 +111,9 @@ async fn a_sink_that_is_down_for_a_whole_run_changes_nothing_for_the_other_one()
     row.assert_did_not_notice();
 
     scene.nats.start_again().await.unwrap();
+    let back = Instant::now();
     scene.settled("live", truth.len()).await;
+    println!("NATS is back: caught up after {:.1?}", back.elapsed());
     let live = in_jetstream(&scene.nats.url(), "BOX", truth.len()).await;
     assert_eq!(first_arrivals(&live), truth, "it catches up in order");
     let gone = || async { scene.ask(ROWS).await == 0 };
