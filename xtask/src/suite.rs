@@ -13,10 +13,9 @@ const STEPS: [&str; 10] =
 const E2E: &str = "pgherald-tests";
 /// The test over `cargo metadata` of which crate may use which.
 const DIRECTION: &str = "dependency_direction";
-/// Tests wait more than they work; more of them at a time than this only wait for each other.
-const THREADS: &str = "4";
-/// At full length some of them load the machine for minutes.
-const FULL_THREADS: &str = "--test-threads=2";
+/// Servers are heavy and most tests wait: two at a time suit two cores. With four the tests under
+/// load starve each other on a machine that does other things too.
+const THREADS: &str = "--test-threads=2";
 
 /// Everything that must hold before a commit.
 pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
@@ -32,10 +31,7 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
         .step("servers", |_| play::fetch(&[]))
         .step("unit", |count| check::tests(unit(), count))
         .step("core", |count| check::tests(core(), count))
-        .step("e2e", |count| {
-            let skip = ["--skip", DIRECTION];
-            check::tests(threaded(e2e(&skip)?), count)
-        });
+        .step("e2e", |count| check::tests(e2e(&[THREADS, "--skip", DIRECTION])?, count));
     steps.finish()
 }
 
@@ -48,16 +44,11 @@ pub(crate) fn prove(arguments: &[String]) -> Result<(), String> {
         |count| {
             let bridge = e2e::bridge("release", play::release_build())?;
             let mut command = e2e::tests(bridge, &filter)?;
-            command.args(["--nocapture", FULL_THREADS]).env("PGHERALD_FULL", "1");
+            command.args(["--nocapture", THREADS]).env("PGHERALD_FULL", "1");
             check::tests(command, count)
         },
     );
     steps.finish()
-}
-
-fn threaded(mut command: Command) -> Command {
-    command.env("RUST_TEST_THREADS", THREADS);
-    command
 }
 
 fn skipped(arguments: &[String]) -> Result<Vec<String>, String> {
@@ -99,7 +90,7 @@ fn e2e(arguments: &[&str]) -> Result<Command, String> {
 
 fn unit() -> Command {
     let rest = ["--no-fail-fast", "--exclude", E2E];
-    threaded(cargo(&[&e2e::TEST[..], &rest].concat()))
+    cargo(&[&e2e::TEST[..], &rest].concat())
 }
 
 /// 10,000 seeds of the simulation, and core's throughput: optimised, or it takes minutes.
