@@ -41,6 +41,8 @@ pub(crate) struct Database {
     pub(crate) flows: HashMap<&'static str, FlowRow>,
     pub(crate) seen: Vec<Situation>,
     pub(crate) calm: bool,
+    /// Sessions were ended: what was on its way may arrive twice.
+    pub(crate) lost_sessions: bool,
     /// The process that is to carry the flow; `None`: whoever comes first.
     pub(crate) carrier: Option<u64>,
     processes: u64,
@@ -59,6 +61,7 @@ impl Database {
             flows: HashMap::new(),
             seen: Vec::new(),
             calm: false,
+            lost_sessions: false,
             carrier: None,
             processes: 0,
             sessions: 0,
@@ -102,6 +105,7 @@ impl Database {
 
     /// Every session ends.
     pub(crate) fn lose_sessions(&mut self) {
+        self.lost_sessions = true;
         self.flows.values_mut().for_each(|flow| flow.holder = None);
     }
 
