@@ -13,7 +13,10 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::script::Answer;
-use crate::{Certificates, Error, Result, eventually};
+use crate::{Certificates, Error, Result, eventually, eventually_some};
+
+/// How long its port may be taken by others.
+const PORT_WITHIN: Duration = Duration::from_secs(10);
 
 /// One request.
 #[derive(Clone, Debug)]
@@ -113,8 +116,10 @@ impl HttpReceiver {
 
     async fn listen(&mut self) -> Result<()> {
         let address = (Ipv4Addr::LOCALHOST, self.port);
-        let listener = TcpListener::bind(address).await;
-        let listener = listener.map_err(|error| Error::because("HTTP receiver", error))?;
+        // While nobody listens, somebody's outgoing connection may be given the port for a moment.
+        let bind = || async { TcpListener::bind(address).await.ok() };
+        let listener =
+            eventually_some("the HTTP receiver's port is free", PORT_WITHIN, bind).await?;
         self.tasks.spawn(accept(listener, Arc::clone(&self.state), self.acceptor.clone()));
         Ok(())
     }
