@@ -18,6 +18,7 @@ mod list;
 mod media_type;
 mod message;
 mod metrics;
+mod outcomes;
 mod percent;
 mod secret;
 mod settled;
@@ -42,6 +43,7 @@ pub use self::{
     list::StringList,
     message::{Body, ContentType, Headers, Message},
     metrics::describe_metrics,
+    outcomes::Outcomes,
     secret::{REDACTED, Secret},
     settled::Settled,
     sink::{

@@ -1,20 +1,14 @@
 //! The sink: opens writers, which check messages and hand them over.
 
-use std::sync::{
-    Arc,
-    atomic::{
-        AtomicUsize,
-        Ordering::{AcqRel, Acquire},
-    },
-};
+use std::sync::Arc;
 
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{
-    Batch, Confirmation, Event, FlowContext, Only, Open, Opened, Ordering, Outcome, Published,
-    Sink, SinkError, Writer,
+    Batch, Event, FlowContext, Only, Open, Opened, Ordering, Outcomes, Published, Sink, SinkError,
+    Writer,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 
@@ -87,8 +81,7 @@ struct HttpWriter {
     ended: watch::Receiver<Option<Fault>>,
     /// How many messages it has taken.
     taken: u64,
-    /// Confirmations that core has not consumed.
-    unheard: Arc<AtomicUsize>,
+    outcomes: Outcomes,
     /// The delivery; dropped with the writer.
     _tasks: JoinSet<()>,
 }
@@ -102,7 +95,7 @@ impl HttpWriter {
         let (tell, ended) = watch::channel(None);
         let mut tasks = JoinSet::new();
         tasks.spawn(delivery(inbound, tell).run());
-        Self { composer, jobs, ended, taken: 0, unheard: Arc::default(), _tasks: tasks }
+        Self { composer, jobs, ended, taken: 0, outcomes: Outcomes::default(), _tasks: tasks }
     }
 
     /// Takes messages up to the first one that will never be accepted.
@@ -132,12 +125,11 @@ impl HttpWriter {
         let (items, open) = self.items(batch, only);
         let stopped = !open.is_empty();
         let places = items.iter().map(|item| item.place).collect();
-        let informed = self.unheard.load(Acquire) == 0;
-        let (done, outcome) = oneshot::channel();
+        let informed = self.outcomes.are_heard();
+        let (done, confirmation) = self.outcomes.promise(places, dropped);
         if self.jobs.send(Job { items, open, informed, done }).await.is_err() {
             return Err(self.fault().session());
         }
-        let confirmation = confirmation(outcome, places, Unheard::new(&self.unheard));
         Ok(if stopped { Published::stopped(confirmation) } else { Published::all(confirmation) })
     }
 
@@ -167,36 +159,6 @@ impl Writer for HttpWriter {
     }
 }
 
-/// Counts an outcome as unheard until core has it, or has dropped it.
-struct Unheard(Arc<AtomicUsize>);
-
-impl Unheard {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, AcqRel);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Unheard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, AcqRel);
-    }
-}
-
-fn confirmation(
-    outcome: oneshot::Receiver<Outcome>,
-    places: Vec<u32>,
-    unheard: Unheard,
-) -> Confirmation {
-    async move {
-        let _unheard = unheard;
-        outcome.await.unwrap_or_else(|_| abandoned(places))
-    }
-    .boxed()
-}
-
-/// The writer was dropped before the outcome was known.
-fn abandoned(places: Vec<u32>) -> Outcome {
-    let open = places.into_iter().map(|place| (place, Open::Unknown)).collect();
-    Outcome { open, session: Some(Fault::from(HttpError::Dropped).session()) }
+fn dropped() -> SinkError {
+    Fault::from(HttpError::Dropped).session()
 }

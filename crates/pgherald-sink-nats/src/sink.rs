@@ -1,18 +1,14 @@
 //! The sink: opens writers, which encode and hand over.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use metrics::Counter;
 use pgherald_core::{
-    Batch, Confirmation, Event, FlowContext, Only, Open, Opened, Outcome, Published, Sink,
-    SinkError, Writer,
+    Batch, Event, FlowContext, Only, Open, Opened, Outcomes, Published, Sink, SinkError, Writer,
 };
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
 };
 
@@ -97,8 +93,7 @@ struct NatsWriter {
     encoder: Encoder,
     jobs: mpsc::Sender<Job>,
     ended: watch::Receiver<Option<Fault>>,
-    /// Confirmations that core has not consumed.
-    unheard: Arc<AtomicUsize>,
+    outcomes: Outcomes,
     /// The delivery; dropped with the writer.
     _tasks: JoinSet<()>,
 }
@@ -109,7 +104,7 @@ impl NatsWriter {
         let (tell, ended) = watch::channel(None);
         let mut tasks = JoinSet::new();
         tasks.spawn(delivery(inbound).run(tell));
-        Self { encoder, jobs, ended, unheard: Arc::default(), _tasks: tasks }
+        Self { encoder, jobs, ended, outcomes: Outcomes::default(), _tasks: tasks }
     }
 
     /// Encodes up to the first message that will never be accepted.
@@ -133,14 +128,13 @@ impl NatsWriter {
         }
         let (pieces, open) = self.encode(batch, only);
         let stopped = !open.is_empty();
-        let places: Vec<u32> = pieces.iter().map(|piece| piece.place).collect();
-        let informed = self.unheard.load(Ordering::Acquire) == 0;
-        let (done, outcome) = oneshot::channel();
+        let places = pieces.iter().map(|piece| piece.place).collect();
+        let informed = self.outcomes.are_heard();
+        let (done, confirmation) = self.outcomes.promise(places, dropped);
         let job = Job { pieces, open, informed, done };
         if self.jobs.send(job).await.is_err() {
             return Err(self.fault().session());
         }
-        let confirmation = confirmation(outcome, places, Unheard::new(&self.unheard));
         Ok(if stopped { Published::stopped(confirmation) } else { Published::all(confirmation) })
     }
 
@@ -170,38 +164,6 @@ impl Writer for NatsWriter {
     }
 }
 
-/// Counts an outcome as unheard until core has it, or has dropped it.
-struct Unheard(Arc<AtomicUsize>);
-
-impl Unheard {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Unheard {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-fn confirmation(
-    outcome: oneshot::Receiver<Outcome>,
-    places: Vec<u32>,
-    unheard: Unheard,
-) -> Confirmation {
-    async move {
-        let _unheard = unheard;
-        outcome.await.unwrap_or_else(|_| abandoned(places))
-    }
-    .boxed()
-}
-
-/// The writer was dropped before the outcome was known.
-fn abandoned(mut places: Vec<u32>) -> Outcome {
-    places.dedup();
-    let fault = Fault::from(NatsError::Disconnected("the writer was dropped".into()));
-    let open = places.into_iter().map(|place| (place, Open::Unknown)).collect();
-    Outcome { open, session: Some(fault.session()) }
+fn dropped() -> SinkError {
+    Fault::from(NatsError::Disconnected("the writer was dropped".into())).session()
 }

@@ -3,4 +3,5 @@
 mod tap;
 
 mod asked_to_wait;
+mod handing_over;
 mod standing;

@@ -1,6 +1,10 @@
 //! A source that has so many messages, all alike, and is silent behind them until it is stopped.
 
-use std::{sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    ops::Range,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
@@ -72,10 +76,8 @@ impl Session for Running {
                 return Err(SourceError::Stopped);
             }
             let end = self.count.min(self.next + room.messages as u64);
-            let messages = (self.next..end).map(|n| self.message(n)).collect();
-            self.next = end;
-            let end = Some(Checkpoint(Bytes::copy_from_slice(&end.to_be_bytes())));
-            Ok(Batch { messages, end })
+            let numbers = std::mem::replace(&mut self.next, end)..end;
+            Ok(batch(numbers, &self.channel, self.since))
         }
         .boxed()
     }
@@ -85,18 +87,22 @@ impl Session for Running {
     }
 }
 
-impl Running {
-    fn message(&self, n: u64) -> Message {
-        Message {
-            id: MessageId::new(format_args!("s-{n}")),
-            channel: Arc::clone(&self.channel),
-            key: None,
-            headers: Headers::default(),
-            content_type: ContentType::Text,
-            body: Body::Payload(Bytes::from_static(PAYLOAD)),
-            since: self.since,
-        }
+fn message(n: u64, channel: &Arc<str>, since: SystemTime) -> Message {
+    Message {
+        id: MessageId::new(format_args!("s-{n}")),
+        channel: Arc::clone(channel),
+        key: None,
+        headers: Headers::default(),
+        content_type: ContentType::Text,
+        body: Body::Payload(Bytes::from_static(PAYLOAD)),
+        since,
     }
+}
+
+/// The messages with these numbers, and a checkpoint behind them.
+pub(crate) fn batch(numbers: Range<u64>, channel: &Arc<str>, since: SystemTime) -> Batch {
+    let end = Some(Checkpoint(Bytes::copy_from_slice(&numbers.end.to_be_bytes())));
+    Batch { messages: numbers.map(|n| message(n, channel, since)).collect(), end }
 }
 
 /// Of a flow with the defaults of the configuration.

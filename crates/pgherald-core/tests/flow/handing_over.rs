@@ -6,21 +6,22 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{
-    Attached, Backoff, Batch, BatchLimits, Body, Budget, Checkpoint, ContentType, Envelope, Event,
-    Flow, FlowContext, FlowSettings, FlowState, FlowStatus, Headers, Message, MessageId,
-    OnRejected, Only, Opened, Published, Room, Session, Settled, Sink, SinkError, Source,
-    SourceError, Writer,
+    Attached, Batch, Checkpoint, Event, Flow, FlowState, FlowStatus, Only, Opened, Published, Room,
+    Session, Settled, Sink, SinkError, Source, SourceError, Writer,
 };
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::tap::{batch, settings};
+
 const DRAIN: Duration = Duration::from_secs(5);
+/// The lock is let go last, and only then the flow asks for it again.
+const STORY: [&str; 5] = ["attach", "hand over", "writer gone", "lock free", "attach"];
 
 /// What happened, in order.
 type Story = Arc<Mutex<Vec<&'static str>>>;
@@ -83,16 +84,7 @@ impl Session for Held {
                 note(&self.0.story, "hand over");
                 return Err(SourceError::HandOver);
             }
-            let message = Message {
-                id: MessageId::new(format_args!("s-0")),
-                channel: "c".into(),
-                key: None,
-                headers: Headers::default(),
-                content_type: ContentType::Text,
-                body: Body::Payload(Bytes::new()),
-                since: SystemTime::now(),
-            };
-            Ok(Batch { messages: vec![message], end: Some(Checkpoint(Bytes::from_static(b"1"))) })
+            Ok(batch(0..1, &"c".into(), SystemTime::now()))
         }
         .boxed()
     }
@@ -135,24 +127,6 @@ impl Writer for Wire {
     }
 }
 
-fn settings() -> FlowSettings {
-    FlowSettings {
-        context: FlowContext {
-            pipeline: "p".into(),
-            source: "none",
-            sink: "s".into(),
-            channels: None,
-            envelope: Envelope::None,
-            budget: Budget { messages: 10, bytes: 1_000 },
-            batch: BatchLimits { messages: 10, bytes: 1_000, linger: Duration::ZERO },
-            message_bytes_max: 100,
-        },
-        on_rejected: OnRejected::Halt,
-        backoff: Backoff::default(),
-        jitter_seed: 1,
-    }
-}
-
 async fn until(status: &mut watch::Receiver<FlowStatus>, state: FlowState) -> FlowStatus {
     let reached = status.wait_for(|now| now.state == state);
     let reached = timeout(Duration::from_secs(60), reached).await;
@@ -173,11 +147,15 @@ async fn a_sink_that_takes_nothing_holds_a_flow_no_longer_than_the_deadline() {
         assert!(standby.ready);
         let took = began.elapsed();
         assert!(took >= DRAIN && took < DRAIN + Duration::from_millis(500), "{took:?}");
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        let told = async {
+            while story.lock().unwrap().len() < STORY.len() {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), told).await.expect("it asks again");
         stop.cancel();
     };
     let (end, ()) = tokio::join!(flow.run(stop.clone(), DRAIN), watching);
     assert!(end.drained);
-    let told = story.lock().unwrap()[..5].to_vec();
-    assert_eq!(told, ["attach", "hand over", "writer gone", "lock free", "attach"]);
+    assert_eq!(story.lock().unwrap()[..STORY.len()], STORY);
 }
