@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The first wait behind a row.
-const FIRST: Duration = Duration::from_millis(2);
+const FIRST: Duration = Duration::from_millis(1);
 /// A reader that has waited so long at once tries to sleep.
 const DROWSY: Duration = Duration::from_millis(16);
 /// While a writer that has inserted is open: its commit rings no bell.
@@ -64,8 +64,8 @@ mod tests {
     fn waits_grow_and_are_capped() {
         let mut pace = Pace::default();
         let fast = Duration::from_micros(300);
-        let waits: Vec<_> = (0..5).map(|_| pace.awake(fast).as_millis()).collect();
-        assert_eq!(waits, [2, 4, 8, 16, 32]);
+        let waits: Vec<_> = (0..6).map(|_| pace.awake(fast).as_millis()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32]);
         assert!(pace.is_drowsy() && !Pace::default().is_drowsy());
         assert_eq!((0..40).map(|_| pace.awake(fast)).last(), Some(WITHOUT_BELL));
         pace.stay_awake();

@@ -28,8 +28,9 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct Link {
     deliveries: Mutex<Deliveries>,
-    /// A batch was begun.
+    /// A batch was begun, or the producer is dropped.
     begun: Condvar,
+    closed: AtomicBool,
     news: Mutex<News>,
     /// Woken by trouble, by an end, and by a delivery while the writer thinks it is disconnected.
     changed: Notify,
@@ -58,12 +59,27 @@ impl Link {
         batch
     }
 
-    /// Waits on this thread, so long at most, until a batch is open; false: none is.
+    /// Waits on this thread, so long at most, until a batch is open or the producer is dropped;
+    /// false: no batch is open.
     pub(crate) fn wait_for_batch(&self, limit: Duration) -> bool {
         let deliveries = lock(&self.deliveries);
-        let waited = self.begun.wait_timeout_while(deliveries, limit, |it| it.is_empty());
+        let nothing = |it: &mut Deliveries| it.is_empty() && !self.is_closed();
+        let waited = self.begun.wait_timeout_while(deliveries, limit, nothing);
         let (deliveries, _) = waited.unwrap_or_else(PoisonError::into_inner);
         !deliveries.is_empty()
+    }
+
+    /// The producer is dropped: its thread ends.
+    pub(crate) fn close(&self) {
+        let deliveries = lock(&self.deliveries);
+        self.closed.store(true, Ordering::Release);
+        drop(deliveries);
+        self.begun.notify_one();
+    }
+
+    /// Whether the producer is dropped.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// Nothing more is sent of that batch.

@@ -1,12 +1,6 @@
 //! One librdkafka producer and the thread that serves it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
     config::ClientConfig,
@@ -25,6 +19,8 @@ use crate::{
 
 /// How long one round of serving callbacks lasts, and so how long an end may go unnoticed.
 const POLL: Duration = Duration::from_millis(50);
+/// The same while nothing is on its way: only news of a connection can come then.
+const IDLE_POLL: Duration = Duration::from_millis(250);
 
 /// The librdkafka client behind a producer. Its calls block: keep them off the runtime's threads.
 pub(crate) type Client = BaseProducer<Context>;
@@ -35,7 +31,6 @@ pub(crate) struct Producer {
     client: Option<Arc<Client>>,
     link: Arc<Link>,
     memory: Arc<Memory>,
-    stop: Arc<AtomicBool>,
     serving: Option<JoinHandle<()>>,
 }
 
@@ -70,12 +65,11 @@ impl Producer {
             .map_err(|error| Fault::Create(error.to_string().into()))?
             .map_err(|error| Fault::Create(creation_text(&error).into()))?;
         let client: Arc<Client> = Arc::new(client);
-        let stop = Arc::new(AtomicBool::new(false));
         let serving = spawn_blocking({
-            let (client, link, stop) = (client.clone(), link.clone(), stop.clone());
-            move || serve(&client, &link, &stop)
+            let (client, link) = (client.clone(), link.clone());
+            move || serve(&client, &link)
         });
-        Ok(Self { client: Some(client), link, memory, stop, serving: Some(serving) })
+        Ok(Self { client: Some(client), link, memory, serving: Some(serving) })
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -107,7 +101,7 @@ impl Drop for Producer {
     fn drop(&mut self) {
         // The serving thread is left with the last reference: closing a client blocks.
         self.client = None;
-        self.stop.store(true, Ordering::Release);
+        self.link.close();
         if let Some(serving) = self.serving.take() {
             self.memory.retire(serving);
         }
@@ -127,12 +121,12 @@ fn configure(settings: &KafkaSettings, memory: &Memory, singly: bool) -> ClientC
 
 /// Serves callbacks until the producer is dropped. After the session's end what still waits is
 /// taken back, so that it cannot overtake what failed.
-fn serve(client: &Client, link: &Link, stop: &AtomicBool) {
+fn serve(client: &Client, link: &Link) {
     let mut purged = false;
-    while !stop.load(Ordering::Acquire) {
+    while !link.is_closed() {
         // A poll spins through its last millisecond: a producer that has nothing to report is only
         // looked at.
-        let open = link.wait_for_batch(POLL);
+        let open = link.wait_for_batch(IDLE_POLL);
         client.poll(if open { POLL } else { Duration::ZERO });
         if !purged && link.is_ended() {
             client.purge(PurgeConfig::default().queue());

@@ -87,6 +87,7 @@ impl KafkaBuilder {
     }
 
     /// Makes it a broker of a cluster.
+    #[cfg(feature = "clients")]
     pub(crate) fn member(mut self, member: Member) -> Self {
         self.member = Some(member);
         self

@@ -73,6 +73,7 @@ impl NatsBuilder {
     }
 
     /// How it calls itself.
+    #[cfg(feature = "clients")]
     pub(crate) fn name(mut self, name: &str) -> Self {
         self.name = name.into();
         self
