@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     acks::{Heard, Link, Reply},
     error::{Class, Fault, NatsError},
+    headers::Names,
     jobs::{Job, Jobs},
 };
 
@@ -36,6 +37,7 @@ pub(crate) struct Delivery {
     /// The stream whose word counts.
     stream: String,
     duplicates: Counter,
+    names: Names,
     /// How many pieces at the front of the jobs may have arrived.
     sent: usize,
 }
@@ -68,8 +70,8 @@ impl Delivery {
         stream: String,
         duplicates: Counter,
     ) -> Self {
-        let (jobs, pace) = (Jobs::default(), Pace::default());
-        Self { link, jobs, inbound, way, pace, stream, duplicates, sent: 0 }
+        let (jobs, pace, names) = (Jobs::default(), Pace::default(), Names::default());
+        Self { link, jobs, inbound, way, pace, stream, duplicates, names, sent: 0 }
     }
 
     /// Delivers until the writer is dropped or the session is over; then says why.

@@ -15,12 +15,11 @@ impl Headers {
     }
 
     /// As the client takes them.
-    pub(crate) fn to_map(&self) -> HeaderMap {
+    pub(crate) fn to_map(&self, names: &mut Names) -> HeaderMap {
         let mut map = HeaderMap::new();
-        for (name, value) in self.lines() {
-            let name: HeaderName = name.parse().expect("checked by the builder");
+        for (place, (name, value)) in self.lines().enumerate() {
             let value: HeaderValue = value.parse().expect("checked by the builder");
-            map.append(name, value);
+            map.append(names.at(place, name), value);
         }
         map
     }
@@ -30,12 +29,38 @@ impl Headers {
     }
 }
 
-/// Headers under construction: remembers the first illegal one, and their size on the wire.
+/// The names of the last message's headers: those of the next one are mostly the same, and cost no
+/// allocation then.
 #[derive(Default)]
+pub(crate) struct Names(Vec<HeaderName>);
+
+impl Names {
+    fn at(&mut self, place: usize, name: &str) -> HeaderName {
+        match self.0.get(place) {
+            Some(known) if AsRef::<str>::as_ref(known) == name => {}
+            _ => {
+                self.0.truncate(place);
+                self.0.push(name.parse().expect("checked by the builder"));
+            }
+        }
+        self.0[place].clone()
+    }
+}
+
+/// Room for the default envelope and the headers for the server, so that the text seldom grows.
+const USUAL_BYTES: usize = 512;
+
+/// Headers under construction: remembers the first illegal one, and their size on the wire.
 pub(crate) struct Builder {
     text: String,
     count: usize,
     illegal: Option<BoxError>,
+}
+
+impl Default for Builder {
+    fn default() -> Self {
+        Self { text: String::with_capacity(USUAL_BYTES), count: 0, illegal: None }
+    }
 }
 
 impl Builder {
@@ -90,7 +115,7 @@ mod tests {
         let (headers, bytes) =
             built(&[("a", "1"), ("Nats-Msg-Id", "p/s/1:2"), ("a", ""), ("b", " ü: ")])
                 .expect("legal");
-        let map = headers.to_map();
+        let map = headers.to_map(&mut Names::default());
         let values: Vec<_> = map.get_all("a").map(|value| value.as_str().to_owned()).collect();
         assert_eq!(values, ["1", ""]);
         assert_eq!(map.get("b").map(|value| value.as_str()), Some(" ü: "));
@@ -99,6 +124,20 @@ mod tests {
         assert_eq!(headers.get("c"), None);
         let wire = "NATS/1.0\r\na: 1\r\nNats-Msg-Id: p/s/1:2\r\na: \r\nb:  ü: \r\n\r\n";
         assert_eq!(bytes, wire.len());
+    }
+
+    #[test]
+    fn names_of_another_message_are_not_taken_for_ones_own() {
+        let mut names = Names::default();
+        for names_of in [&["a", "b", "c"][..], &["a", "c"], &["b"], &[], &["a", "b", "c", "d"]] {
+            let with_values: Vec<_> = names_of.iter().map(|name| (*name, *name)).collect();
+            let (headers, _) = built(&with_values).expect("legal");
+            let map = headers.to_map(&mut names);
+            assert_eq!(map.len(), names_of.len());
+            for name in names_of {
+                assert_eq!(map.get(*name).map(|value| value.as_str()), Some(*name));
+            }
+        }
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl Delivery {
     ) -> Result<(), Stop> {
         let piece = self.jobs.piece(before + index);
         let (subject, payload) = (piece.subject.clone(), piece.payload.clone());
-        let mut headers = piece.headers.to_map();
+        let mut headers = piece.headers.to_map(&mut self.names);
         let last = index + 1 == batch.count;
         mark(&mut headers, &batch.id, index + 1, last);
         self.sent = before + index + 1;

@@ -116,7 +116,7 @@ impl Delivery {
         while run.replies.len() < room && self.sent < self.jobs.len() {
             let piece = self.jobs.piece(self.sent);
             let (subject, payload) = (piece.subject.clone(), piece.payload.clone());
-            let mut headers = piece.headers.to_map();
+            let mut headers = piece.headers.to_map(&mut self.names);
             if let Some(before) = self.sent.checked_sub(1) {
                 expect_behind(&mut headers, &self.jobs.piece(before).headers);
             }

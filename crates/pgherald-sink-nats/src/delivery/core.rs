@@ -14,7 +14,7 @@ impl Delivery {
         for index in 0..count {
             let piece = self.jobs.piece(index);
             let (subject, payload) = (piece.subject.clone(), piece.payload.clone());
-            let headers = piece.headers.to_map();
+            let headers = piece.headers.to_map(&mut self.names);
             self.sent = index + 1;
             self.link.send(subject, headers, payload, false).await?;
         }
