@@ -13,9 +13,9 @@ const STEPS: [&str; 10] =
 const E2E: &str = "pgherald-tests";
 /// The test over `cargo metadata` of which crate may use which.
 const DIRECTION: &str = "dependency_direction";
-/// Servers are heavy and most tests wait: two at a time suit two cores. With four the tests under
-/// load starve each other on a machine that does other things too.
-const THREADS: &str = "--test-threads=2";
+/// Most tests wait: three at a time keep two cores busy. With four the tests under load starve each
+/// other on a machine that does other things too.
+const THREADS: &str = "--test-threads=3";
 
 /// Everything that must hold before a commit.
 pub(crate) fn test(arguments: &[String]) -> Result<(), String> {

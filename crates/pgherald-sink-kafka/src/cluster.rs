@@ -34,8 +34,20 @@ const CREATED_POLL: Duration = Duration::from_millis(100);
 /// # Errors
 /// The topic is missing or denied, no broker answers, or the brokers refuse us.
 pub(crate) async fn look_up(producer: &Producer, topic: &Arc<str>) -> Result<(), Fault> {
+    partitions(producer, topic).await.map(drop)
+}
+
+/// How many partitions a topic has.
+///
+/// # Errors
+/// The topic is missing or denied, no broker answers, or the brokers refuse us.
+pub(crate) async fn partitions(producer: &Producer, topic: &Arc<str>) -> Result<usize, Fault> {
     let metadata = metadata_of(producer, topic).await?;
-    topic_error(&metadata, topic).map_or(Ok(()), |code| Err(Fault::of_topic(code, topic.clone())))
+    if let Some(code) = topic_error(&metadata, topic) {
+        return Err(Fault::of_topic(code, topic.clone()));
+    }
+    let found = metadata.topics().iter().find(|found| found.name() == &**topic);
+    Ok(found.map_or(1, |found| found.partitions().len()))
 }
 
 /// The metadata of one topic, which says whether it is there.

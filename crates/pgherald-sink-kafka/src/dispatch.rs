@@ -7,11 +7,17 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     types::RDKafkaErrorCode as Code,
 };
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout},
+};
 
 use crate::{
     cluster,
+    contact::Contacts,
     delivery::opaque,
     error::{Fault, Refusal},
+    link::Link,
     outcome::Stop,
     producer::{NotSent, Producer, Record},
     settings::KafkaSettings,
@@ -24,6 +30,9 @@ const KNOWN_MAX: usize = 10_000;
 /// How long a full queue is left alone: it holds less than the flow's budget in bytes.
 const FULL_WAIT: Duration = Duration::from_millis(10);
 
+/// How often whoever waits for a first record looks whether the session is over.
+const ENDED_WAIT: Duration = Duration::from_millis(100);
+
 /// Headers of the default envelope, so that they are allocated once.
 const HEADERS: usize = 9;
 
@@ -35,6 +44,7 @@ pub(crate) struct Dispatch {
     /// Topics that were found, where data names them.
     known: HashSet<Arc<str>>,
     last: Option<Arc<str>>,
+    contacts: Contacts,
 }
 
 /// One message of a batch, on its way.
@@ -53,7 +63,13 @@ impl Dispatch {
         let wrapper = Wrapper::new(context.envelope, Binding::Kafka, &source);
         let topics = Topics::new(settings.topic.clone());
         let last = settings.configured_topics().first().map(|topic| Arc::from(*topic));
-        Self { settings, topics, wrapper, known: HashSet::new(), last }
+        let (known, contacts) = (HashSet::new(), Contacts::default());
+        Self { settings, topics, wrapper, known, last, contacts }
+    }
+
+    /// What follows goes through another producer.
+    pub(crate) fn begin_anew(&mut self) {
+        self.contacts = Contacts::default();
     }
 
     /// A topic that is known to be there.
@@ -75,9 +91,7 @@ impl Dispatch {
         if self.settings.topic.is_dynamic() {
             self.find(producer, &topic).await?;
         }
-        self.put(producer, item, &topic).await?;
-        *sent += 1;
-        Ok(())
+        self.put(producer, item, &topic, sent).await
     }
 
     /// Every topic that is there gets the gap; one that is missing rejects it.
@@ -91,11 +105,11 @@ impl Dispatch {
         let mut rejected = None;
         for topic in self.gap_topics(gap) {
             let put = match self.find(producer, &topic).await {
-                Ok(()) => self.put(producer, item, &topic).await,
+                Ok(()) => self.put(producer, item, &topic, sent).await,
                 Err(stop) => Err(stop),
             };
             match put {
-                Ok(()) => *sent += 1,
+                Ok(()) => {}
                 Err(Stop::Rejected(reason)) => rejected = Some(reason),
                 Err(stop @ Stop::Fault(_)) => return Err(stop),
             }
@@ -138,6 +152,7 @@ impl Dispatch {
         producer: &Producer,
         item: Item<'_>,
         topic: &Arc<str>,
+        sent: &mut u32,
     ) -> Result<(), Stop> {
         let message = item.message;
         let mut headers = self.headers(message).map_err(Stop::Rejected)?;
@@ -145,9 +160,11 @@ impl Dispatch {
         let key = message.key.as_deref().filter(|_| message.gap().is_none());
         let opaque = opaque(item.number, item.place);
         let record = Record { topic, key, payload: payload.as_deref(), opaque };
+        let is_first = !self.has_met(producer, topic, key).await?;
+        let stored_in = is_first.then(|| producer.link().watch(opaque, topic));
         loop {
             match producer.send(&record, headers) {
-                Ok(()) => return Ok(()),
+                Ok(()) => break,
                 Err(NotSent { code: Code::QueueFull, headers: back }) => headers = back,
                 Err(NotSent { code, .. }) => return Err(self.not_sent(code, topic)),
             }
@@ -156,6 +173,33 @@ impl Dispatch {
             }
             tokio::time::sleep(FULL_WAIT).await;
         }
+        *sent += 1;
+        if let Some(stored_in) = stored_in
+            && let Some(partition) = stored(producer.link(), stored_in).await
+        {
+            self.contacts.meet(topic, key, partition);
+        }
+        Ok(())
+    }
+
+    /// Whether the partition of this key has stored a record of this producer's.
+    async fn has_met(
+        &mut self,
+        producer: &Producer,
+        topic: &Arc<str>,
+        key: Option<&[u8]>,
+    ) -> Result<bool, Stop> {
+        if self.contacts.has_met(topic, key) {
+            return Ok(true);
+        }
+        if let Some(fault) = producer.link().ended() {
+            return Err(Stop::Fault(fault));
+        }
+        if !self.contacts.knows(topic) {
+            let partitions = cluster::partitions(producer, topic).await.map_err(Stop::Fault)?;
+            self.contacts.expect(topic, partitions);
+        }
+        Ok(false)
     }
 
     /// `None`: there are none, which spares librdkafka an empty list.
@@ -169,10 +213,26 @@ impl Dispatch {
         Ok(headers)
     }
 
+    /// A batch begins.
+    pub(crate) fn begin_batch(&mut self) {
+        self.contacts.expire(Instant::now());
+    }
+
     fn not_sent(&mut self, code: Code, topic: &str) -> Stop {
         match code {
             Code::MessageSizeTooLarge => Stop::Rejected(Refusal::TooLarge.into()),
             _ => Stop::Fault(Fault::of_delivery(code, topic, self.settings.topic.is_dynamic())),
+        }
+    }
+}
+
+/// The partition that stored a watched record; `None`: its batch knows what became of it.
+async fn stored(link: &Link, mut stored_in: oneshot::Receiver<i32>) -> Option<i32> {
+    loop {
+        match timeout(ENDED_WAIT, &mut stored_in).await {
+            Ok(partition) => return partition.ok(),
+            Err(_) if link.is_ended() => return None,
+            Err(_) => {}
         }
     }
 }

@@ -94,6 +94,10 @@ pub(crate) enum Fault {
     BatchRefused(Code),
     #[error("the delivery failed: {0}")]
     Delivery(Code),
+    #[error(
+        "topic {0} took a message without saying where; it is published again, and so is what follows it"
+    )]
+    Implied(Arc<str>),
     #[error("the producer failed for good: {0}")]
     Fatal(Arc<str>),
     #[error("the producer could not be created: {0}")]
@@ -154,6 +158,7 @@ impl Fault {
             Self::Unreachable(_)
             | Self::BatchRefused(_)
             | Self::Delivery(_)
+            | Self::Implied(_)
             | Self::Fatal(_)
             | Self::Create(_)
             | Self::Lingering

@@ -6,6 +6,7 @@
 mod check;
 mod cluster;
 mod config;
+mod contact;
 mod delivery;
 mod dispatch;
 mod error;

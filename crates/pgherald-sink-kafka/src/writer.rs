@@ -61,6 +61,7 @@ impl KafkaWriter {
 
     async fn publish_all(&mut self, batch: &Batch, only: &Only) -> Published {
         let link = self.producer.link().clone();
+        self.dispatch.begin_batch();
         let (number, reports) = link.begin();
         let (mut sent, mut rest) = (0, None);
         for from in only.places(batch.messages.len()) {
@@ -152,6 +153,7 @@ impl KafkaWriter {
         let configured = self.settings.property("batch.size").and_then(|text| text.parse().ok());
         self.memory.isolated(found, configured.unwrap_or(BATCH_BYTES));
         self.producer = Producer::start(&self.settings, &self.memory, false).await?;
+        self.dispatch.begin_anew();
         self.isolation = None;
         Ok(())
     }

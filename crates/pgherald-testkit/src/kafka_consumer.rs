@@ -119,12 +119,26 @@ impl KafkaConsumer {
                 self.read_one().await;
             }
         };
-        let ended = tokio::time::timeout(deadline, reading).await;
-        let count = self.records.len();
-        ended.map_err(|_| {
-            Error::new(format!("waited {deadline:?} for Kafka records in vain: have {count}"))
-        })?;
+        if tokio::time::timeout(deadline, reading).await.is_err() {
+            let (count, unread) = (self.records.len(), self.unread());
+            let what = format!("waited {deadline:?} for Kafka records in vain: have {count}");
+            return Err(Error::new(format!("{what}, unread: {unread}")));
+        }
         Ok(&self.records)
+    }
+
+    /// Where a partition's end is not where reading stands, in words.
+    fn unread(&self) -> String {
+        let ends = match self.ends() {
+            Ok(ends) => ends,
+            Err(error) => return error.to_string(),
+        };
+        let unread = ends.iter().filter(|(partition, end)| self.next[partition] < **end);
+        let words = unread.map(|((topic, partition), end)| {
+            let next = self.next[&(topic.clone(), *partition)];
+            format!("{topic}/{partition} from {next} to {end}")
+        });
+        words.collect::<Vec<_>>().join(", ")
     }
 
     /// Hands each further value (none: a tombstone), and when this process got it, to `each` until

@@ -51,13 +51,18 @@ impl Cluster {
 
     /// Everything in a topic, in order of each partition.
     pub(crate) async fn read(&self, topic: &str) -> Vec<Stored> {
-        let (config, topic) = (client(&self.kafka.bootstrap()), topic.to_owned());
-        tokio::task::spawn_blocking(move || read(&config, &topic)).await.expect("the reader ends")
+        read_from(&self.kafka.bootstrap(), topic).await
     }
 
     pub(crate) async fn values(&self, topic: &str) -> Vec<String> {
         self.read(topic).await.into_iter().filter_map(|stored| stored.value).collect()
     }
+}
+
+/// Everything in a topic of these brokers, in order of each partition.
+pub(crate) async fn read_from(bootstrap: &str, topic: &str) -> Vec<Stored> {
+    let (config, topic) = (client(bootstrap), topic.to_owned());
+    tokio::task::spawn_blocking(move || read(&config, &topic)).await.expect("the reader ends")
 }
 
 fn client(bootstrap: &str) -> ClientConfig {
