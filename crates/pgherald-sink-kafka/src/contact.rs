@@ -1,11 +1,11 @@
 //! First contact with a partition.
 //!
 //! A broker that has nothing of a producer in a partition takes any sequence number as its first one
-//! (KIP-360). If the first request to a partition is refused for a moment (the topic is so new
-//! that the broker does not know it yet, or too few replicas are in sync) and the second one, which is under way already,
-//! is stored, the first one comes too late for ever. librdkafka takes the second one's confirmation for both
-//! and reports what is lost as delivered. So one record at a time goes to a partition until one of this
-//! producer's is stored there.
+//! (KIP-360). If the first request to a partition is refused for a moment (the topic is so new that
+//! the broker does not know it yet, or too few replicas are in sync) and the second one, which is
+//! under way already, is stored, then the first one comes too late for ever. librdkafka takes the
+//! second one's confirmation for both and reports as delivered what is lost. So one record at a time
+//! goes to a partition until one of this producer's is stored there.
 
 use std::{
     collections::{HashMap, HashSet},
