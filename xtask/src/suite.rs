@@ -16,6 +16,8 @@ const DIRECTION: &str = "dependency_direction";
 /// Most tests wait: three at a time keep two cores busy. With four the tests under load starve each
 /// other on a machine that does other things too.
 const THREADS: &str = "--test-threads=3";
+/// How many of the unit tests run at a time: they wait more than they reckon.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
 /// Everything that must hold before a commit.
 pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
@@ -94,7 +96,11 @@ fn e2e(arguments: &[&str]) -> Result<Command, String> {
 
 fn unit() -> Command {
     let rest = ["--no-fail-fast", "--exclude", E2E];
-    cargo(&[&e2e::TEST[..], &rest].concat())
+    let mut command = cargo(&[&e2e::TEST[..], &rest].concat());
+    if std::env::var_os(TEST_THREADS).is_none() {
+        command.env(TEST_THREADS, "4");
+    }
+    command
 }
 
 /// 10,000 seeds of the simulation, and core's throughput: optimised, or it takes minutes.
