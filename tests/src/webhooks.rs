@@ -13,10 +13,18 @@ use pgherald_testkit::{Answer, Bridge, HttpReceiver, Postgres, Received, eventua
 use sqlx::{Connection, PgConnection};
 
 use self::history::History;
-use crate::stage::{Config, SOON, postgres};
+use crate::stage::{Config, SOON, full_length, postgres};
 
 /// Enough that most requests have another key than their neighbours.
 const KEYS: usize = 500;
+
+/// A budget that holds all messages of a test: announcing is faster than any receiver.
+const ROOMY: &str = "[pipelines.p.sinks.hook]\nbudget_messages_max = 30000\n";
+
+/// How many messages a test announces.
+fn messages(short: usize) -> usize {
+    if full_length() { 20_000 } else { short }
+}
 
 /// A pipeline `p` with the key in its payload, and a sink `hook` at `/events`.
 struct Scene {
@@ -31,7 +39,16 @@ impl Scene {
         script: impl Fn(&Received) -> Answer + Send + Sync + 'static,
         more: &str,
     ) -> Self {
-        let (postgres, hook) = (postgres().await, HttpReceiver::start().await.unwrap());
+        Self::start_with(postgres().await, script, more).await
+    }
+
+    /// The same on this server.
+    async fn start_with(
+        postgres: Postgres,
+        script: impl Fn(&Received) -> Answer + Send + Sync + 'static,
+        more: &str,
+    ) -> Self {
+        let hook = HttpReceiver::start().await.unwrap();
         hook.answer(script);
         let config = Config::new(&postgres.url(), &["orders"]).with("key = \"json:/key\"");
         let table = format!("[pipelines.p.sinks.hook.http]\nurl = \"{}\"", hook.url("/events"));

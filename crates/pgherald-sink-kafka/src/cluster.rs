@@ -7,7 +7,7 @@ use rdkafka::{
     client::ClientContext,
     config::{ClientConfig, RDKafkaLogLevel},
     error::{KafkaError, RDKafkaErrorCode as Code},
-    metadata::Metadata,
+    metadata::{Metadata, MetadataTopic},
     producer::Producer as _,
 };
 use tokio::{
@@ -29,25 +29,16 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// How often a topic that was just created is asked for.
 const CREATED_POLL: Duration = Duration::from_millis(100);
 
-/// Asks whether a topic is there, without blocking the runtime.
+/// Asks whether a topic is there, without blocking the runtime, and how many partitions it has.
 ///
 /// # Errors
 /// The topic is missing or denied, no broker answers, or the brokers refuse us.
-pub(crate) async fn look_up(producer: &Producer, topic: &Arc<str>) -> Result<(), Fault> {
-    partitions(producer, topic).await.map(drop)
-}
-
-/// How many partitions a topic has.
-///
-/// # Errors
-/// The topic is missing or denied, no broker answers, or the brokers refuse us.
-pub(crate) async fn partitions(producer: &Producer, topic: &Arc<str>) -> Result<usize, Fault> {
+pub(crate) async fn look_up(producer: &Producer, topic: &Arc<str>) -> Result<usize, Fault> {
     let metadata = metadata_of(producer, topic).await?;
-    if let Some(code) = topic_error(&metadata, topic) {
-        return Err(Fault::of_topic(code, topic.clone()));
+    match topic_error(&metadata, topic) {
+        Some(code) => Err(Fault::of_topic(code, topic.clone())),
+        None => Ok(described(&metadata, topic).map_or(0, |found| found.partitions().len())),
     }
-    let found = metadata.topics().iter().find(|found| found.name() == &**topic);
-    Ok(found.map_or(1, |found| found.partitions().len()))
 }
 
 /// The metadata of one topic, which says whether it is there.
@@ -107,20 +98,23 @@ pub(crate) fn ask_blocking(
 
 /// What is wrong with a topic, if anything is.
 pub(crate) fn topic_error(metadata: &Metadata, topic: &str) -> Option<Code> {
-    let found = metadata.topics().iter().find(|found| found.name() == topic);
-    let Some(found) = found else { return Some(Code::UnknownTopic) };
+    let Some(found) = described(metadata, topic) else { return Some(Code::UnknownTopic) };
     let error = found.error().map(Code::from);
     // A partition whose leader is being elected takes messages soon.
     error.filter(|code| *code != Code::LeaderNotAvailable || found.partitions().is_empty())
 }
 
-/// Creates a topic and waits until it can be used.
+fn described<'a>(metadata: &'a Metadata, topic: &str) -> Option<&'a MetadataTopic> {
+    metadata.topics().iter().find(|found| found.name() == topic)
+}
+
+/// Creates a topic and waits until it can be used; says how many partitions it has.
 pub(crate) async fn create(
     producer: &Producer,
     settings: &KafkaSettings,
     shape: NewTopics,
     topic: &Arc<str>,
-) -> Result<(), Fault> {
+) -> Result<usize, Fault> {
     let (config, name, handle) = (settings.client(), topic.clone(), Handle::current());
     let created = spawn_blocking(move || handle.block_on(request(&config, shape, &name)));
     let created = created.await.unwrap_or_else(|error| Err(error.to_string()));

@@ -18,16 +18,16 @@ use tokio::time::Instant;
 /// A broker forgets a producer that a partition has not heard of for a day
 /// (`producer.id.expiration.ms`).
 const REMEMBERED: Duration = Duration::from_secs(12 * 3_600);
+/// Topics that are remembered: data may name them.
+const TOPICS_MAX: usize = 10_000;
 /// Keys of one topic that are remembered until every partition is met.
 const KEYS_MAX: usize = 10_000;
 
-/// The partitions that have stored a record of one producer's.
-#[derive(Debug, Default)]
+/// The topics that were found, and their partitions that have stored a record of one producer's.
+#[derive(Debug)]
 pub(crate) struct Contacts {
     topics: HashMap<Arc<str>, Topic>,
-    /// A topic all of whose partitions are met, asked for last.
-    all_met: Option<Arc<str>>,
-    since: Option<Instant>,
+    since: Instant,
 }
 
 #[derive(Debug)]
@@ -45,36 +45,36 @@ impl Topic {
 }
 
 impl Contacts {
+    /// Of a producer that has sent nothing yet.
+    pub(crate) fn new(now: Instant) -> Self {
+        Self { topics: HashMap::new(), since: now }
+    }
+
     /// Begins anew after half of the time for which brokers remember a producer.
     pub(crate) fn expire(&mut self, now: Instant) {
-        match self.since {
-            Some(since) if now.duration_since(since) < REMEMBERED => {}
-            _ => *self = Self { since: Some(now), ..Self::default() },
+        if now.duration_since(self.since) >= REMEMBERED {
+            *self = Self::new(now);
         }
     }
 
-    /// Whether the partition of this key is known to be met.
-    pub(crate) fn has_met(&mut self, topic: &Arc<str>, key: Option<&[u8]>) -> bool {
-        if self.all_met.as_ref().is_some_and(|all_met| Arc::ptr_eq(all_met, topic)) {
-            return true;
-        }
-        let Some(known) = self.topics.get(topic) else { return false };
-        if known.is_met() {
-            self.all_met = Some(Arc::clone(topic));
-            return true;
-        }
-        known.keys.contains(&key.map(Box::from))
-    }
-
-    /// Whether the number of the topic's partitions is known.
+    /// Whether the topic was found.
     pub(crate) fn knows(&self, topic: &str) -> bool {
         self.topics.contains_key(topic)
     }
 
-    /// The topic has so many partitions.
-    pub(crate) fn expect(&mut self, topic: &Arc<str>, partitions: usize) {
+    /// The topic is there and has so many partitions.
+    pub(crate) fn found(&mut self, topic: &Arc<str>, partitions: usize) {
+        if self.topics.len() >= TOPICS_MAX {
+            self.topics.clear();
+        }
         let topic = Arc::clone(topic);
         self.topics.insert(topic, Topic { partitions, met: HashSet::new(), keys: HashSet::new() });
+    }
+
+    /// Whether the partition of this key is known to be met.
+    pub(crate) fn has_met(&self, topic: &str, key: Option<&[u8]>) -> bool {
+        let Some(known) = self.topics.get(topic) else { return false };
+        known.is_met() || known.keys.contains(&key.map(Box::from))
     }
 
     /// A record with this key is stored in that partition.
@@ -96,32 +96,37 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_partition_is_met_by_its_keys_and_all_of_them_at_once() {
-        let (mut contacts, topic) = (Contacts::default(), Arc::from("t"));
-        contacts.expire(Instant::now());
-        assert!(!contacts.has_met(&topic, None) && !contacts.knows(&topic));
-        contacts.expect(&topic, 2);
-        contacts.meet(&topic, None, 1);
-        contacts.meet(&topic, Some(b"a"), 1);
-        assert!(contacts.has_met(&topic, None) && contacts.has_met(&topic, Some(b"a")));
-        assert!(!contacts.has_met(&topic, Some(b"b")), "it may go to the other partition");
-        assert!(!contacts.has_met(&Arc::from("u"), None), "another topic");
-        contacts.meet(&topic, Some(b"b"), 0);
-        assert!(contacts.has_met(&topic, Some(b"c")), "every partition is met");
-        contacts.expire(Instant::now() + REMEMBERED / 2);
-        assert!(contacts.has_met(&topic, None));
-        contacts.expire(Instant::now() + REMEMBERED);
-        assert!(!contacts.has_met(&topic, None), "the broker may have forgotten us");
+        let (began, topic) = (Instant::now(), Arc::from("t"));
+        let mut contacts = Contacts::new(began);
+        assert!(!contacts.has_met("t", None) && !contacts.knows("t"));
+        contacts.found(&topic, 2);
+        assert!(contacts.knows("t") && !contacts.has_met("t", None));
+        contacts.meet("t", None, 1);
+        contacts.meet("t", Some(b"a"), 1);
+        assert!(contacts.has_met("t", None) && contacts.has_met("t", Some(b"a")));
+        assert!(!contacts.has_met("t", Some(b"b")), "it may go to the other partition");
+        assert!(!contacts.has_met("u", None), "another topic");
+        contacts.meet("t", Some(b"b"), 0);
+        assert!(contacts.has_met("t", Some(b"c")), "every partition is met");
+        contacts.expire(began + REMEMBERED / 2);
+        assert!(contacts.has_met("t", None));
+        contacts.expire(began + REMEMBERED);
+        assert!(!contacts.has_met("t", None), "the broker may have forgotten us");
     }
 
-    #[test]
-    fn keys_are_bounded() {
-        let (mut contacts, topic) = (Contacts::default(), Arc::from("t"));
-        contacts.expect(&topic, 2);
+    #[tokio::test(start_paused = true)]
+    async fn keys_and_topics_are_bounded() {
+        let mut contacts = Contacts::new(Instant::now());
+        contacts.found(&Arc::from("t"), 2);
         for key in 0..=KEYS_MAX as u32 {
-            contacts.meet(&topic, Some(&key.to_be_bytes()), 0);
+            contacts.meet("t", Some(&key.to_be_bytes()), 0);
         }
-        assert!(contacts.has_met(&topic, Some(&(KEYS_MAX as u32).to_be_bytes())));
-        assert!(!contacts.has_met(&topic, Some(&0u32.to_be_bytes())));
-        assert!(contacts.topics[&topic].keys.len() <= KEYS_MAX);
+        assert!(contacts.has_met("t", Some(&(KEYS_MAX as u32).to_be_bytes())));
+        assert!(!contacts.has_met("t", Some(&0u32.to_be_bytes())));
+        assert!(contacts.topics["t"].keys.len() <= KEYS_MAX);
+        for topic in 0..TOPICS_MAX {
+            contacts.found(&topic.to_string().into(), 1);
+        }
+        assert!(contacts.topics.len() <= TOPICS_MAX && contacts.knows("9999"));
     }
 }

@@ -1,6 +1,6 @@
 //! Delivery reports, counted for each batch.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use rdkafka::types::RDKafkaErrorCode;
 use tokio::sync::oneshot;
@@ -24,6 +24,14 @@ pub(crate) struct Deliveries {
     /// The number of the first ticket; numbers wrap.
     first: u32,
     tickets: VecDeque<Ticket>,
+    watched: Option<Watched>,
+}
+
+/// One record whose report is awaited by itself. A gap has records in several topics.
+struct Watched {
+    opaque: usize,
+    topic: Arc<str>,
+    stored_in: oneshot::Sender<i32>,
 }
 
 /// One batch: how many reports it still gets.
@@ -54,12 +62,30 @@ impl Deliveries {
         self.forget_done();
     }
 
-    /// The broker's word for one record.
-    pub(crate) fn report(&mut self, opaque: usize, result: Result<(), RDKafkaErrorCode>) {
+    /// The partition in which this record, which is about to be sent, is stored; an error: it is not
+    /// stored. One record at a time is watched.
+    pub(crate) fn watch(&mut self, opaque: usize, topic: &Arc<str>) -> oneshot::Receiver<i32> {
+        let (stored_in, partition) = oneshot::channel();
+        self.watched = Some(Watched { opaque, topic: Arc::clone(topic), stored_in });
+        partition
+    }
+
+    /// The broker's word for one record: the partition that stored it, or why it is not stored.
+    pub(crate) fn report(
+        &mut self,
+        opaque: usize,
+        topic: &str,
+        stored_in: Result<i32, RDKafkaErrorCode>,
+    ) {
+        let is_it = |it: &mut Watched| it.opaque == opaque && *it.topic == *topic;
+        if let (Some(watched), Ok(partition)) = (self.watched.take_if(is_it), stored_in) {
+            // Whoever watched may have given up.
+            let _ = watched.stored_in.send(partition);
+        }
         let (number, place) = split(opaque);
         let Some(ticket) = self.ticket(number) else { return };
         ticket.reported += 1;
-        if let Err(code) = result {
+        if let Err(code) = stored_in {
             ticket.failures.push(Failure { place, code });
         }
         if ticket.finish() {
@@ -106,6 +132,8 @@ fn split(opaque: usize) -> (u32, u32) {
 
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
     use super::*;
 
     #[test]
@@ -114,16 +142,32 @@ mod tests {
         let (first, mut one) = deliveries.begin();
         let (second, mut two) = deliveries.begin();
         assert_eq!((first, second), (u32::MAX, 0));
-        deliveries.report(opaque(second, 0), Ok(()));
+        deliveries.report(opaque(second, 0), "t", Ok(0));
         deliveries.seal(second, 1);
         assert_eq!(two.try_recv(), Ok(vec![]));
-        deliveries.report(opaque(first, 1), Err(RDKafkaErrorCode::PurgeQueue));
-        deliveries.report(opaque(first, 0), Ok(()));
+        deliveries.report(opaque(first, 1), "t", Err(RDKafkaErrorCode::PurgeQueue));
+        deliveries.report(opaque(first, 0), "t", Ok(0));
         assert!(one.try_recv().is_err());
         deliveries.seal(first, 2);
         let failed = Failure { place: 1, code: RDKafkaErrorCode::PurgeQueue };
         assert_eq!(one.try_recv(), Ok(vec![failed]));
         assert!(deliveries.is_empty());
+    }
+
+    #[test]
+    fn a_watched_record_tells_its_partition_or_that_it_has_none() {
+        let mut deliveries = Deliveries::default();
+        let (number, _reports) = deliveries.begin();
+        let topic = Arc::from("t");
+        let mut stored_in = deliveries.watch(opaque(number, 1), &topic);
+        deliveries.report(opaque(number, 0), "t", Ok(1));
+        deliveries.report(opaque(number, 1), "u", Ok(2));
+        assert_eq!(stored_in.try_recv(), Err(TryRecvError::Empty), "others'");
+        deliveries.report(opaque(number, 1), "t", Ok(3));
+        assert_eq!(stored_in.try_recv(), Ok(3));
+        let mut stored_in = deliveries.watch(opaque(number, 2), &topic);
+        deliveries.report(opaque(number, 2), "t", Err(RDKafkaErrorCode::PurgeQueue));
+        assert_eq!(stored_in.try_recv(), Err(TryRecvError::Closed));
     }
 
     #[test]

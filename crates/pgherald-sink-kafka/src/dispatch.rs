@@ -1,6 +1,6 @@
 //! From a message to records in librdkafka's queue.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use pgherald_core::{Binding, Body, BoxError, FlowContext, Gap, Message, Wrapper};
 use rdkafka::{
@@ -24,9 +24,6 @@ use crate::{
     topic::Topics,
 };
 
-/// How many looked-up topics are remembered.
-const KNOWN_MAX: usize = 10_000;
-
 /// How long a full queue is left alone: it holds less than the flow's budget in bytes.
 const FULL_WAIT: Duration = Duration::from_millis(10);
 
@@ -41,8 +38,6 @@ pub(crate) struct Dispatch {
     settings: Arc<KafkaSettings>,
     topics: Topics,
     wrapper: Wrapper,
-    /// Topics that were found, where data names them.
-    known: HashSet<Arc<str>>,
     last: Option<Arc<str>>,
     contacts: Contacts,
 }
@@ -63,13 +58,17 @@ impl Dispatch {
         let wrapper = Wrapper::new(context.envelope, Binding::Kafka, &source);
         let topics = Topics::new(settings.topic.clone());
         let last = settings.configured_topics().first().map(|topic| Arc::from(*topic));
-        let (known, contacts) = (HashSet::new(), Contacts::default());
-        Self { settings, topics, wrapper, known, last, contacts }
+        Self { settings, topics, wrapper, last, contacts: Contacts::new(Instant::now()) }
     }
 
     /// What follows goes through another producer.
     pub(crate) fn begin_anew(&mut self) {
-        self.contacts = Contacts::default();
+        self.contacts = Contacts::new(Instant::now());
+    }
+
+    /// A batch begins.
+    pub(crate) fn begin_batch(&mut self) {
+        self.contacts.expire(Instant::now());
     }
 
     /// A topic that is known to be there.
@@ -88,9 +87,6 @@ impl Dispatch {
             return self.send_gap(producer, item, gap, sent).await;
         }
         let topic = self.topics.of(item.message).map_err(Stop::Rejected)?;
-        if self.settings.topic.is_dynamic() {
-            self.find(producer, &topic).await?;
-        }
         self.put(producer, item, &topic, sent).await
     }
 
@@ -104,11 +100,7 @@ impl Dispatch {
     ) -> Result<(), Stop> {
         let mut rejected = None;
         for topic in self.gap_topics(gap) {
-            let put = match self.find(producer, &topic).await {
-                Ok(()) => self.put(producer, item, &topic, sent).await,
-                Err(stop) => Err(stop),
-            };
-            match put {
+            match self.put(producer, item, &topic, sent).await {
                 Ok(()) => {}
                 Err(Stop::Rejected(reason)) => rejected = Some(reason),
                 Err(stop @ Stop::Fault(_)) => return Err(stop),
@@ -124,26 +116,30 @@ impl Dispatch {
         }
     }
 
-    /// Makes sure that a topic that data names is there. What was sent before keeps its place:
-    /// it waits in the producer's queue, in order.
+    /// Makes sure that a topic is there. What was sent before keeps its place: it waits in the
+    /// producer's queue, in order.
     async fn find(&mut self, producer: &Producer, topic: &Arc<str>) -> Result<(), Stop> {
-        if !self.settings.topic.is_dynamic() || self.known.contains(topic) {
+        if self.contacts.knows(topic) {
             return Ok(());
         }
         let mut found = cluster::look_up(producer, topic).await;
         if let (Err(Fault::MissingTopic(_)), Some(shape)) = (&found, self.settings.create) {
             found = cluster::create(producer, &self.settings, shape, topic).await;
         }
-        if let Err(fault) = found {
-            let configured = self.settings.configured_topics().contains(&&**topic);
-            let rejected = fault.is_of_topic() && !configured;
-            return Err(if rejected { Stop::Rejected(fault.into()) } else { Stop::Fault(fault) });
+        match found {
+            Ok(partitions) => self.contacts.found(topic, partitions),
+            Err(fault) => {
+                let configured = self.settings.configured_topics().contains(&&**topic);
+                let rejected = fault.is_of_topic() && !configured;
+                return Err(match rejected {
+                    true => Stop::Rejected(fault.into()),
+                    false => Stop::Fault(fault),
+                });
+            }
         }
-        if self.known.len() >= KNOWN_MAX {
-            self.known.clear();
+        if self.settings.topic.is_dynamic() {
+            self.last = Some(topic.clone());
         }
-        self.known.insert(topic.clone());
-        self.last = Some(topic.clone());
         Ok(())
     }
 
@@ -160,16 +156,20 @@ impl Dispatch {
         let key = message.key.as_deref().filter(|_| message.gap().is_none());
         let opaque = opaque(item.number, item.place);
         let record = Record { topic, key, payload: payload.as_deref(), opaque };
-        let is_first = !self.has_met(producer, topic, key).await?;
+        let is_first = !self.contacts.has_met(topic, key);
+        if is_first {
+            self.find(producer, topic).await?;
+        }
         let stored_in = is_first.then(|| producer.link().watch(opaque, topic));
         loop {
+            // What is sent behind the end of a session could overtake what failed.
+            if let Some(fault) = producer.link().ended() {
+                return Err(Stop::Fault(fault));
+            }
             match producer.send(&record, headers) {
                 Ok(()) => break,
                 Err(NotSent { code: Code::QueueFull, headers: back }) => headers = back,
                 Err(NotSent { code, .. }) => return Err(self.not_sent(code, topic)),
-            }
-            if let Some(fault) = producer.link().ended() {
-                return Err(Stop::Fault(fault));
             }
             tokio::time::sleep(FULL_WAIT).await;
         }
@@ -182,26 +182,6 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Whether the partition of this key has stored a record of this producer's.
-    async fn has_met(
-        &mut self,
-        producer: &Producer,
-        topic: &Arc<str>,
-        key: Option<&[u8]>,
-    ) -> Result<bool, Stop> {
-        if self.contacts.has_met(topic, key) {
-            return Ok(true);
-        }
-        if let Some(fault) = producer.link().ended() {
-            return Err(Stop::Fault(fault));
-        }
-        if !self.contacts.knows(topic) {
-            let partitions = cluster::partitions(producer, topic).await.map_err(Stop::Fault)?;
-            self.contacts.expect(topic, partitions);
-        }
-        Ok(false)
-    }
-
     /// `None`: there are none, which spares librdkafka an empty list.
     fn headers(&self, message: &Message) -> Result<Option<OwnedHeaders>, BoxError> {
         let mut headers = None;
@@ -211,11 +191,6 @@ impl Dispatch {
             headers = Some(list.insert(Header { key, value: Some(value) }));
         })?;
         Ok(headers)
-    }
-
-    /// A batch begins.
-    pub(crate) fn begin_batch(&mut self) {
-        self.contacts.expire(Instant::now());
     }
 
     fn not_sent(&mut self, code: Code, topic: &str) -> Stop {

@@ -37,16 +37,6 @@ pub(crate) struct Link {
     delivered: AtomicU64,
     ended: AtomicBool,
     disconnected: AtomicBool,
-    /// The record that is watched, if one is.
-    watched: Mutex<Option<Watched>>,
-    watching: AtomicBool,
-}
-
-/// One record whose report is awaited by itself.
-struct Watched {
-    opaque: usize,
-    topic: Arc<str>,
-    stored_in: oneshot::Sender<i32>,
 }
 
 #[derive(Default)]
@@ -95,25 +85,7 @@ impl Link {
     /// The partition in which this record, which is about to be sent, is stored; an error: it is not
     /// stored. One record at a time is watched.
     pub(crate) fn watch(&self, opaque: usize, topic: &Arc<str>) -> oneshot::Receiver<i32> {
-        let (stored_in, partition) = oneshot::channel();
-        *lock(&self.watched) = Some(Watched { opaque, topic: Arc::clone(topic), stored_in });
-        self.watching.store(true, Ordering::Release);
-        partition
-    }
-
-    /// A record was stored in this partition; `None`: it was not stored.
-    fn watched(&self, opaque: usize, topic: &str, partition: Option<i32>) {
-        if !self.watching.load(Ordering::Acquire) {
-            return;
-        }
-        let mut watched = lock(&self.watched);
-        let it = watched.take_if(|it| it.opaque == opaque && *it.topic == *topic);
-        let Some(Watched { stored_in, .. }) = it else { return };
-        self.watching.store(false, Ordering::Release);
-        if let Some(partition) = partition {
-            // Whoever watched may have given up.
-            let _ = stored_in.send(partition);
-        }
+        lock(&self.deliveries).watch(opaque, topic)
     }
 
     /// Nothing more is sent of that batch.
@@ -261,25 +233,22 @@ impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let result = match result {
+        let (record, stored_in) = match result {
             Ok(record) if record.offset() >= 0 => {
                 self.link.count_delivered();
-                self.link.watched(opaque, record.topic(), Some(record.partition()));
-                Ok(())
+                (record, Ok(record.partition()))
             }
             // librdkafka concludes that from a later record; the broker has given this one no place.
             Ok(record) => {
                 self.link.end(Fault::Implied(record.topic().into()));
-                self.link.watched(opaque, record.topic(), None);
-                Err(Code::Unknown)
+                (record, Err(Code::Unknown))
             }
             Err((error, record)) => {
                 let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
                 self.failed(code, record.topic());
-                self.link.watched(opaque, record.topic(), None);
-                Err(code)
+                (record, Err(code))
             }
         };
-        lock(&self.link.deliveries).report(opaque, result);
+        lock(&self.link.deliveries).report(opaque, record.topic(), stored_in);
     }
 }

@@ -45,10 +45,10 @@ impl KafkaSink {
             let topic = Arc::from(topic);
             match (cluster::look_up(producer, &topic).await, self.settings.create) {
                 (Err(Fault::MissingTopic(_)), Some(shape)) => {
-                    cluster::create(producer, &self.settings, shape, &topic).await?;
+                    cluster::create(producer, &self.settings, shape, &topic).await?
                 }
                 (found, _) => found?,
-            }
+            };
         }
         Ok(())
     }

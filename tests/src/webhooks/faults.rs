@@ -8,10 +8,8 @@ use std::{
 
 use pgherald_testkit::{Answer, Received};
 
-use super::{Scene, history::number};
+use super::{ROOMY, Scene, history::number, messages};
 use crate::stage::length;
-
-const COUNT: usize = 1_000;
 
 fn nobody() -> BTreeSet<usize> {
     BTreeSet::new()
@@ -38,24 +36,24 @@ fn once(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_503_is_waited_out() {
-    let outage = Mutex::new(None);
+    let (count, outage) = (messages(1_000), Mutex::new(None));
     let lasts = length(3, 20);
     let scene = Scene::start(
         unless(move |number| {
-            if number < COUNT / 5 {
+            if number < count / 5 {
                 return None;
             }
             let mut since = outage.lock().unwrap();
             let since = since.get_or_insert_with(Instant::now);
             (since.elapsed() < lasts).then_some(Answer::Status(503))
         }),
-        "",
+        ROOMY,
     )
     .await;
-    scene.announce(0..COUNT).await;
+    scene.announce(0..count).await;
     scene.tells(&["p/hook: stalled", "answered 503"]).await;
-    let history = scene.history(COUNT).await;
-    history.assert_kept(COUNT, &nobody());
+    let history = scene.history(count).await;
+    history.assert_kept(count, &nobody());
     println!("503: {} requests again", history.again());
     assert!(scene.metric("pgherald_publish_retries_total").await > 0.0);
     scene.ends_well().await;
@@ -64,10 +62,10 @@ async fn an_outage_of_503_is_waited_out() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_asks_for_two_seconds_gets_them() {
     const ASKED: Duration = Duration::from_secs(2);
-    let busy = Mutex::new(None);
+    let (count, busy) = (messages(1_000), Mutex::new(None));
     let scene = Scene::start(
         unless(move |number| {
-            if number < COUNT / 2 {
+            if number < count / 2 {
                 return None;
             }
             let mut since = busy.lock().unwrap();
@@ -75,13 +73,13 @@ async fn a_receiver_that_asks_for_two_seconds_gets_them() {
             let answer = || Answer::With(429, "retry-after", ASKED.as_secs().to_string());
             (since.elapsed() < ASKED / 2).then(answer)
         }),
-        "",
+        ROOMY,
     )
     .await;
-    scene.announce(0..COUNT).await;
+    scene.announce(0..count).await;
     scene.tells(&["p/hook: stalled", "answered 429", "the next attempt is 2 s later"]).await;
-    let history = scene.history(COUNT).await;
-    history.assert_kept(COUNT, &nobody());
+    let history = scene.history(count).await;
+    history.assert_kept(count, &nobody());
     let refused = history.visits.iter().filter(|it| it.status == Some(429));
     let first = refused.filter_map(|it| it.ended).min().expect("it was busy");
     // What was under way then may still come in.
@@ -93,14 +91,15 @@ async fn a_receiver_that_asks_for_two_seconds_gets_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_hang_are_given_up_and_sent_again() {
+    let count = messages(1_000);
     let scene = Scene::start(
         once(|number| (number % 300 == 150).then_some(Answer::Hang)),
-        "timeout_ms = 500",
+        &format!("timeout_ms = 500\n{ROOMY}"),
     )
     .await;
-    scene.announce(0..COUNT).await;
-    let history = scene.history(COUNT).await;
-    history.assert_kept(COUNT, &nobody());
+    scene.announce(0..count).await;
+    let history = scene.history(count).await;
+    history.assert_kept(count, &nobody());
     println!("hanging: {} requests again", history.again());
     assert!(history.again() >= 3);
     assert!(!scene.bridge.log_lines("did not answer within 500 ms").is_empty());
@@ -116,10 +115,11 @@ async fn connections_that_break_are_replaced() {
         80 => Some(Answer::Torn(200)),
         _ => None,
     };
-    let scene = Scene::start(once(fault), "").await;
-    scene.announce(0..COUNT).await;
-    let history = scene.history(COUNT).await;
-    history.assert_kept(COUNT, &nobody());
+    let count = messages(1_000);
+    let scene = Scene::start(once(fault), ROOMY).await;
+    scene.announce(0..count).await;
+    let history = scene.history(count).await;
+    history.assert_kept(count, &nobody());
     println!("breaking: {} requests again", history.again());
     let visits = |wanted: usize| history.visits.iter().filter(|it| it.number == wanted).count();
     assert!(visits(13) >= 2 && visits(57) >= 2, "what had no answer goes again");

@@ -7,15 +7,14 @@ use std::{
 
 use pgherald_testkit::Answer;
 
-use super::Scene;
-use crate::stage::full_length;
+use super::{ROOMY, Scene, messages};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn five_hundred_keys_side_by_side_and_each_in_order() {
-    let count = if full_length() { 20_000 } else { 2_000 };
+    let count = messages(2_000);
     let slow = Answer::After(Duration::from_millis(5), Box::new(Answer::Status(200)));
-    let more = "concurrency = 16\n[pipelines.p.sinks.hook]\nbudget_messages_max = 30000";
-    let scene = Scene::start(move |_| slow.clone(), more).await;
+    let more = format!("concurrency = 16\n{ROOMY}");
+    let scene = Scene::start(move |_| slow.clone(), &more).await;
     let begun = Instant::now();
     scene.announce(0..count).await;
     let history = scene.history(count).await;

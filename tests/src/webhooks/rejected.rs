@@ -5,13 +5,18 @@ use std::collections::BTreeSet;
 use pgherald_testkit::{Answer, Received};
 use serde_json::Value;
 
-use super::{Scene, history::number};
-use crate::stage::{SOON, full_length};
-
-const COUNT: usize = 600;
+use super::{ROOMY, Scene, history::number, messages};
+use crate::{
+    outbox_stage::{connect, outbox},
+    stage::{SOON, full_length},
+};
 
 fn is_poison(number: usize) -> bool {
     number % 97 == 50
+}
+
+fn poison(count: usize) -> BTreeSet<usize> {
+    (0..count).filter(|number| is_poison(*number)).collect()
 }
 
 fn refusing(status: u16) -> impl Fn(&Received) -> Answer + Send + Sync + 'static {
@@ -23,11 +28,11 @@ fn refusing(status: u16) -> impl Fn(&Received) -> Answer + Send + Sync + 'static
 
 #[tokio::test(flavor = "multi_thread")]
 async fn skip_puts_a_gap_in_the_place_of_each() {
-    let scene = Scene::start(refusing(422), "").await;
-    scene.announce(0..COUNT).await;
-    let poison: BTreeSet<usize> = (0..COUNT).filter(|number| is_poison(*number)).collect();
-    let history = scene.history(COUNT - poison.len()).await;
-    history.assert_kept(COUNT, &poison);
+    let (count, scene) = (messages(600), Scene::start(refusing(400), ROOMY).await);
+    scene.announce(0..count).await;
+    let poison = poison(count);
+    let history = scene.history(count - poison.len()).await;
+    history.assert_kept(count, &poison);
     let gaps = |received: &[Received]| -> Vec<Value> {
         let gaps = received.iter().filter(|it| it.is_gap());
         gaps.map(|gap| serde_json::from_slice(&gap.body).unwrap()).collect()
@@ -46,20 +51,45 @@ async fn skip_puts_a_gap_in_the_place_of_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn dead_letter_keeps_each() {
+    let count = messages(600);
+    let more = format!("{ROOMY}on_rejected = \"dead_letter\"");
+    let scene = Scene::start_with(outbox().await, refusing(400), &more).await;
+    scene.announce(0..count).await;
+    let poison = poison(count);
+    let history = scene.history(count - poison.len()).await;
+    history.assert_kept(count, &poison);
+    scene
+        .metric_reaches(
+            "all are kept",
+            "pgherald_messages_dead_lettered_total",
+            poison.len() as f64,
+        )
+        .await;
+    let kept =
+        "SELECT (convert_from(payload, 'UTF8')::json ->> 'n')::int FROM pgherald.dead_letter";
+    let mut connection = connect(&scene.postgres).await;
+    let kept: Vec<i32> = sqlx::query_scalar(kept).fetch_all(&mut connection).await.unwrap();
+    assert_eq!(kept.len(), poison.len(), "each once");
+    assert_eq!(kept.iter().map(|number| *number as usize).collect::<BTreeSet<_>>(), poison);
+    scene.ends_well().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn halt_sends_nothing_behind_it() {
-    let more = "[pipelines.p.sinks.hook]\non_rejected = \"halt\"\n\
-                [shutdown]\ndrain_deadline_ms = 500";
-    let scene = Scene::start(refusing(400), more).await;
+    let count = messages(300);
+    let more = format!("{ROOMY}on_rejected = \"halt\"\n[shutdown]\ndrain_deadline_ms = 500");
+    let scene = Scene::start(refusing(400), &more).await;
     scene.announce(0..100).await;
     scene.tells(&["p/hook: halted", "answered 400", "on_rejected"]).await;
     let sent = scene.hook.count();
-    scene.announce(100..300).await;
-    scene.metric_reaches("all is heard", "pgherald_messages_received_total", 300.0).await;
+    scene.announce(100..count).await;
+    scene.metric_reaches("all is heard", "pgherald_messages_received_total", count as f64).await;
     assert_eq!(scene.hook.count(), sent, "nothing is sent behind a halt");
     if full_length() {
         // It is offered again every 30 s: a repair needs no restart.
         scene.hook.answer(|_| Answer::Status(200));
-        scene.history(300).await.assert_kept(300, &BTreeSet::new());
+        scene.history(count).await.assert_kept(count, &BTreeSet::new());
         return scene.ends_well().await;
     }
     assert_eq!(scene.bridge.terminate(SOON).await.unwrap(), Some(1), "not everything was sent");

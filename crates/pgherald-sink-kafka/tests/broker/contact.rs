@@ -18,7 +18,7 @@ use crate::{
 /// Several requests are under way when the first one is refused, if they may.
 const ROUND_TRIP: Duration = Duration::from_millis(100);
 const BETWEEN: Duration = Duration::from_millis(20);
-const MESSAGES: usize = 40;
+const MESSAGES: usize = 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_request_that_is_refused_is_not_overtaken_and_not_lost() {
