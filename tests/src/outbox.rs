@@ -3,6 +3,7 @@
 pub(crate) mod course;
 mod faults;
 mod isolation;
+mod shadowed;
 mod states;
 
 pub(crate) use self::course::{in_kafka, prepared};
