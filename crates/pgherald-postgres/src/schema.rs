@@ -5,7 +5,7 @@ use sqlx::{PgConnection, Row};
 use crate::{PostgresError, query};
 
 /// The version of the schema that this program installs.
-pub const SCHEMA_VERSION: i32 = 1;
+pub const SCHEMA_VERSION: i32 = 2;
 
 const REMEDY: &str = "run `pgherald setup` as the owner of the schema";
 

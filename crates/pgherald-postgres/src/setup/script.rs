@@ -15,8 +15,10 @@ pub(super) struct Migration {
     pub(super) sql: &'static str,
 }
 
-pub(super) const MIGRATIONS: [Migration; 1] =
-    [Migration { version: 1, sql: include_str!("../../sql/0001_schema.sql") }];
+pub(super) const MIGRATIONS: [Migration; 2] = [
+    Migration { version: 1, sql: include_str!("../../sql/0001_schema.sql") },
+    Migration { version: 2, sql: include_str!("../../sql/0002_incarnations.sql") },
+];
 
 const SHADOW_BOTH: &str = include_str!("../../sql/shadow_notify.sql");
 const SHADOW_ONLY: &str = include_str!("../../sql/shadow_notify_only.sql");

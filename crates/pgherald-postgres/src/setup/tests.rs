@@ -95,9 +95,10 @@ async fn setups_at_the_same_time_do_not_meet() {
     }
 }
 
-const NEXT: [Migration; 2] = [
+const NEXT: [Migration; 3] = [
     script::MIGRATIONS[0],
-    Migration { version: 2, sql: "ALTER TABLE pgherald.outbox ADD COLUMN note text;" },
+    script::MIGRATIONS[1],
+    Migration { version: 3, sql: "ALTER TABLE pgherald.outbox ADD COLUMN note text;" },
 ];
 
 #[tokio::test]
@@ -135,7 +136,7 @@ async fn an_upgrade_that_waits_lets_producers_through() {
     assert!(said.iter().any(named), "{said:?}");
     assert_eq!(
         said.last(),
-        Some(&Progress::Done("schema pgherald: version 2 is installed".into()))
+        Some(&Progress::Done("schema pgherald: version 3 is installed".into()))
     );
     let mut connection = open(&postgres).await;
     assert_eq!(schema_state(&mut connection).await.unwrap(), SchemaState::Usable);
@@ -146,7 +147,7 @@ async fn a_schema_from_the_future_is_refused() {
     let postgres = Postgres::start().await.unwrap();
     install(&postgres, &SetupOptions::default()).await;
     let mut connection = open(&postgres).await;
-    run(&mut connection, "UPDATE pgherald.schema_version SET version = 2").await;
+    run(&mut connection, "UPDATE pgherald.schema_version SET version = 3").await;
     install(&postgres, &SetupOptions::default()).await;
     run(&mut connection, "UPDATE pgherald.schema_version SET version = 9").await;
     let refused = setup(&settings(&postgres.url()), &both_roles(), &mut |_| {}).await.unwrap_err();
