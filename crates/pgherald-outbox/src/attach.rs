@@ -118,12 +118,13 @@ impl Candidate {
 }
 
 /// What every session on an outbox needs. Plans follow the primary key whatever the statistics say:
-/// those of a table that is emptied all the time are wrong most of the time.
+/// those of a table that is emptied all the time are wrong most of the time. So one plan serves all
+/// pages.
 pub(crate) fn session_settings() -> String {
     let holder = lock_holder_settings(HEARTBEAT, STATEMENT_WITHIN);
     format!(
         "{holder}; SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; \
-         SET max_parallel_workers_per_gather = 0"
+         SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan"
     )
 }
 

@@ -1,4 +1,4 @@
-//! Rows of a page, from PostgreSQL's binary COPY format to messages.
+//! Rows of a page, from PostgreSQL's binary values to messages.
 
 use std::{
     collections::HashMap,
@@ -9,11 +9,10 @@ use std::{
 use bytes::Bytes;
 use pgherald_core::{Body, ContentType, Headers, Message, MessageId};
 use serde_json::{Map, Value};
+use sqlx::{Row as _, ValueRef as _, postgres::PgRow};
 
 use crate::page::Kind;
 
-/// Signature, flags, and the length of an extension that is not there.
-const HEADER_BYTES: usize = 19;
 /// The binary format counts microseconds from 2000-01-01.
 const MICROS_TO_2000: i64 = 946_684_800_000_000;
 /// Names of channels and media types that are kept, so that messages share them.
@@ -21,7 +20,7 @@ const NAMES_MAX: usize = 1_024;
 
 /// These bytes are not what PostgreSQL's documentation says.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server's answer to COPY is malformed")]
+#[error("a row of the outbox is malformed")]
 pub(crate) struct Malformed;
 
 /// One row of a page.
@@ -36,42 +35,30 @@ pub(crate) struct Row {
 /// Decodes the rows of one flow's pages.
 #[derive(Default)]
 pub(crate) struct Decoder {
-    begun: bool,
     names: HashMap<Box<str>, Arc<str>>,
     last_channel: Option<Arc<str>>,
 }
 
 impl Decoder {
-    /// A new page begins.
-    pub(crate) fn begin(&mut self) {
-        self.begun = false;
+    pub(crate) fn row(&mut self, row: &PgRow) -> Result<Row, Malformed> {
+        self.decode(Fields { row, next: 0 })
     }
 
-    /// Decodes one chunk of the COPY stream: a row each, the first one behind the header. `None`:
-    /// the end.
-    pub(crate) fn row(&mut self, mut chunk: &[u8]) -> Result<Option<Row>, Malformed> {
-        if !self.begun {
-            self.begun = true;
-            chunk = chunk.get(HEADER_BYTES..).ok_or(Malformed)?;
-        }
-        let mut fields = Fields(chunk);
-        if fields.count()? == -1 {
-            return Ok(None);
-        }
+    fn decode<'a>(&mut self, mut fields: impl Values<'a>) -> Result<Row, Malformed> {
         let id = fields.i64()?.ok_or(Malformed)?;
         let kind = fields.i32()?.and_then(Kind::of).ok_or(Malformed)?;
         let message = match kind {
             Kind::Message | Kind::Oversize => Some(self.message(id, kind, &mut fields)?),
             Kind::Other | Kind::Beyond => None,
         };
-        Ok(Some(Row { id, kind, message }))
+        Ok(Row { id, kind, message })
     }
 
-    fn message(
+    fn message<'a>(
         &mut self,
         id: i64,
         kind: Kind,
-        fields: &mut Fields<'_>,
+        fields: &mut impl Values<'a>,
     ) -> Result<Message, Malformed> {
         let created = since_1970(fields.i64()?);
         let channel = self.channel(fields.text()?.unwrap_or_default());
@@ -146,30 +133,12 @@ impl Decoder {
     }
 }
 
-/// What is left of a row: how many fields there are, then a length before each, -1 for NULL.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Fields<'a> {
-    fn take<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
-        let (taken, rest) = self.0.split_first_chunk().ok_or(Malformed)?;
-        self.0 = rest;
-        Ok(*taken)
-    }
-
-    fn count(&mut self) -> Result<i16, Malformed> {
-        self.take().map(i16::from_be_bytes)
-    }
-
-    fn next(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
-        let length = self.take().map(i32::from_be_bytes)?;
-        let Ok(length) = usize::try_from(length) else { return Ok(None) };
-        let (field, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
-        self.0 = rest;
-        Ok(Some(field))
-    }
+/// The values of one row, from left to right, as PostgreSQL sends them in binary.
+trait Values<'a> {
+    fn next(&mut self) -> Result<Option<&'a [u8]>, Malformed>;
 
     fn number<const N: usize>(&mut self) -> Result<Option<[u8; N]>, Malformed> {
-        self.next()?.map(|field| field.try_into().map_err(|_| Malformed)).transpose()
+        self.next()?.map(|value| value.try_into().map_err(|_| Malformed)).transpose()
     }
 
     fn i64(&mut self) -> Result<Option<i64>, Malformed> {
@@ -181,8 +150,24 @@ impl<'a> Fields<'a> {
     }
 
     fn text(&mut self) -> Result<Option<&'a str>, Malformed> {
-        let text = |field| std::str::from_utf8(field).map_err(|_| Malformed);
+        let text = |value| std::str::from_utf8(value).map_err(|_| Malformed);
         self.next()?.map(text).transpose()
+    }
+}
+
+struct Fields<'a> {
+    row: &'a PgRow,
+    next: usize,
+}
+
+impl<'a> Values<'a> for Fields<'a> {
+    fn next(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+        let value = self.row.try_get_raw(self.next).map_err(|_| Malformed)?;
+        self.next += 1;
+        if value.is_null() {
+            return Ok(None);
+        }
+        value.as_bytes().map(Some).map_err(|_| Malformed)
     }
 }
 
@@ -225,23 +210,12 @@ fn parse_headers(text: &str) -> Option<Headers> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::BufMut;
-
     use super::*;
 
-    fn row(fields: &[Option<&[u8]>]) -> Bytes {
-        let mut chunk = Vec::new();
-        chunk.put_i16(fields.len() as i16);
-        for field in fields {
-            match field {
-                None => chunk.put_i32(-1),
-                Some(field) => {
-                    chunk.put_i32(field.len() as i32);
-                    chunk.put_slice(field);
-                }
-            }
+    impl<'a> Values<'a> for std::vec::IntoIter<Option<&'a [u8]>> {
+        fn next(&mut self) -> Result<Option<&'a [u8]>, Malformed> {
+            Iterator::next(self).ok_or(Malformed)
         }
-        chunk.into()
     }
 
     fn decode(
@@ -251,20 +225,21 @@ mod tests {
         media: Option<&str>,
         text: Option<&str>,
     ) -> Message {
-        let chunk = row(&[
-            Some(&42i64.to_be_bytes()),
-            Some(&kind.to_be_bytes()),
-            Some(&created.to_be_bytes()),
+        let (id, kind, created) = (42i64.to_be_bytes(), kind.to_be_bytes(), created.to_be_bytes());
+        let size = 7i32.to_be_bytes();
+        let row = vec![
+            Some(&id[..]),
+            Some(&kind),
+            Some(&created),
             Some(b"orders"),
             None,
             headers.map(str::as_bytes),
             media.map(str::as_bytes),
             text.map(str::as_bytes),
             None,
-            Some(&7i32.to_be_bytes()),
-        ]);
-        let mut decoder = Decoder { begun: true, ..Decoder::default() };
-        decoder.row(&chunk).unwrap().unwrap().message.unwrap()
+            Some(&size),
+        ];
+        Decoder::default().decode(row.into_iter()).unwrap().message.unwrap()
     }
 
     #[test]
@@ -295,16 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn the_header_comes_with_the_first_row_and_the_end_is_known() {
-        let mut decoder = Decoder::default();
-        let mut first = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0".to_vec();
-        let passed = row(&[Some(&7i64.to_be_bytes()), Some(&0i32.to_be_bytes())]);
-        first.extend_from_slice(&passed);
-        let passed = decoder.row(&first).unwrap().unwrap();
+    fn of_a_row_that_is_passed_over_only_the_id_is_read() {
+        let (id, other) = (7i64.to_be_bytes(), 0i32.to_be_bytes());
+        let row = vec![Some(&id[..]), Some(&other)];
+        let passed = Decoder::default().decode(row.into_iter()).unwrap();
         assert_eq!((passed.id, passed.kind), (7, Kind::Other));
-        assert!(decoder.row(b"\xff\xff").unwrap().is_none());
-        for broken in [&b""[..], b"\0", b"\0\x01\0\0\0\x09abc"] {
-            assert!(decoder.row(broken).is_err());
+        for broken in [vec![None, Some(&other[..])], vec![Some(&other[..]), Some(&other)]] {
+            assert!(Decoder::default().decode(broken.into_iter()).is_err());
         }
     }
 }

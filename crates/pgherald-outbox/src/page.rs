@@ -1,13 +1,18 @@
-//! The statement that reads one page: rows in id order, no more than there is room for.
+//! The statements that read one page: rows in id order, no more than there is room for.
 //!
-//! Both ways give `COPY … TO STDOUT (FORMAT binary)`: id, kind, then the columns of the row. Sizes
-//! are known without reading what is stored out of line.
+//! Prepared SELECTs with parameters. A SELECT waits for the table's lock first and takes its
+//! snapshot then, so that it sees what the holder of the lock committed; `COPY (SELECT …)` takes
+//! its snapshot before it waits, and sees an empty table behind an ALTER TABLE that rewrites. Two
+//! texts for each outbox, whatever is asked: what varies is bound. Sizes are known without reading
+//! what is stored out of line.
 
 mod light;
 mod weighed;
 
+use std::sync::Arc;
+
 use pgherald_core::{FlowContext, Room};
-use pgherald_postgres::literal;
+use sqlx::{AssertSqlSafe, Postgres, postgres::PgArguments, query, query::Query};
 
 use crate::{TableName, fence::Scan};
 
@@ -15,6 +20,11 @@ use crate::{TableName, fence::Scan};
 const PASSED_OVER_MAX: usize = 4_096;
 
 const COLUMNS: &str = "id, created_at, channel, key, headers, content_type, payload, payload_bytes";
+
+/// Whether the flow takes a row.
+const TAKEN: &str = "($7::text[] IS NULL OR channel = ANY ($7))";
+/// The size of a payload above which a row is told and not read.
+const MESSAGE_BYTES_MAX: &str = "$6::bigint";
 
 /// What a row of a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,61 +46,96 @@ impl Kind {
     }
 }
 
-/// Writes the statements of one flow.
+/// How a page keeps to the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Weighing {
+    /// Each row has to keep to its share of the room: half of the server's time.
+    Light,
+    /// Running sums over the sizes of the rows.
+    Weighed,
+}
+
+/// The statements of one flow.
 pub(crate) struct PageSql {
-    table: String,
-    /// What tells whether the flow takes a row.
-    taken: String,
-    takes_all: bool,
+    light: Arc<str>,
+    weighed: Arc<str>,
+    channels: Option<Vec<String>>,
     message_bytes_max: usize,
 }
 
 impl PageSql {
     pub(crate) fn new(table: &TableName, context: &FlowContext) -> Self {
-        let taken = match &context.channels {
-            None => "true".to_owned(),
-            Some(channels) => {
-                let names: Vec<_> = channels.iter().map(|channel| literal(channel)).collect();
-                format!("channel IN ({})", names.join(", "))
-            }
-        };
+        let rows = rows(&table.sql());
+        let channels = context.channels.as_ref();
         Self {
-            table: table.sql(),
-            taken,
-            takes_all: context.channels.is_none(),
+            light: light::sql(&rows).into(),
+            weighed: weighed::sql(&rows).into(),
+            channels: channels.map(|names| names.iter().map(ToString::to_string).collect()),
             message_bytes_max: context.message_bytes_max,
         }
     }
 
     /// How many rows a page looks at. Of channels that the flow does not take there may be more.
     pub(crate) fn rows_max(&self, room: Room) -> usize {
-        if self.takes_all { room.messages } else { room.messages.max(PASSED_OVER_MAX) }
+        match self.channels {
+            None => room.messages,
+            Some(_) => room.messages.max(PASSED_OVER_MAX),
+        }
     }
 
-    fn rows(&self, scan: &Scan, limit: usize) -> String {
-        let table = &self.table;
-        let above = scan.above.map(|above| {
-            let through = scan.through.map_or_else(String::new, |id| format!(" AND id <= {id}"));
-            format!(
-                "SELECT {COLUMNS} FROM {table} WHERE id > {above}{through} ORDER BY id LIMIT {limit}"
-            )
-        });
-        if scan.missing.is_empty() {
-            return above.unwrap_or_else(|| format!("SELECT {COLUMNS} FROM {table} WHERE false"));
-        }
-        let missing = format!(
-            "SELECT o.* FROM unnest('{}'::int8multirange) AS m(ids) CROSS JOIN LATERAL \
-             (SELECT {COLUMNS} FROM {table} WHERE id >= lower(m.ids) AND id < upper(m.ids) \
-             ORDER BY id LIMIT {limit}) AS o ORDER BY o.id LIMIT {limit}",
-            scan.missing.to_multirange()
-        );
-        match above {
-            None => missing,
-            Some(above) => {
-                format!("({missing}) UNION ALL ({above}) ORDER BY id LIMIT {limit}")
-            }
-        }
+    /// One page of a scan.
+    pub(crate) fn query(
+        &self,
+        weighing: Weighing,
+        scan: &Scan,
+        room: Room,
+    ) -> Query<'static, Postgres, PgArguments> {
+        let sql = match weighing {
+            Weighing::Light => &self.light,
+            Weighing::Weighed => &self.weighed,
+        };
+        let (firsts, lasts): (Vec<i64>, Vec<i64>) = scan.missing.iter().unzip();
+        query(AssertSqlSafe(Arc::clone(sql)))
+            .bind(firsts)
+            .bind(lasts)
+            .bind(scan.above.unwrap_or(i64::MAX))
+            .bind(scan.through.unwrap_or(i64::MAX))
+            .bind(number(self.rows_max(room)))
+            .bind(number(self.message_bytes_max))
+            .bind(self.channels.clone())
+            .bind(number(room.messages.max(1)))
+            .bind(number(room.bytes))
+            .bind(number(room.first_bytes))
     }
+}
+
+fn number(size: usize) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// The rows of a scan, in id order.
+fn rows(table: &str) -> String {
+    format!(
+        "(SELECT o.* FROM unnest($1::bigint[], $2::bigint[]) AS m (first, last) CROSS JOIN LATERAL \
+         (SELECT {COLUMNS} FROM {table} WHERE id >= m.first AND id <= m.last \
+         ORDER BY id LIMIT $5) AS o ORDER BY o.id LIMIT $5) UNION ALL \
+         (SELECT {COLUMNS} FROM {table} WHERE id > $3 AND id <= $4 ORDER BY id LIMIT $5) \
+         ORDER BY id LIMIT $5"
+    )
+}
+
+/// What a page shows of a row, in the order in which it is decoded, by conditions on the row. The
+/// types are named: a column that an operator alters must not change those of a prepared statement.
+fn columns(described: &str, with_payload: &str, with_size: &str, size: &str) -> String {
+    format!(
+        "CASE WHEN {described} THEN created_at END::timestamptz, \
+         CASE WHEN {described} THEN channel END::text, CASE WHEN {described} THEN key END::text, \
+         CASE WHEN {described} AND headers <> '{{}}' THEN headers END::text, \
+         CASE WHEN {described} THEN content_type END::text, \
+         CASE WHEN {with_payload} THEN payload END::text, \
+         CASE WHEN {with_payload} THEN payload_bytes END::bytea, \
+         CASE WHEN {with_size} THEN {size} END::integer"
+    )
 }
 
 #[cfg(test)]
@@ -100,9 +145,8 @@ mod tests {
     use pgherald_core::{BatchLimits, Budget, Envelope};
 
     use super::*;
-    use crate::ranges::Ranges;
 
-    fn page(channels: Option<&[&str]>) -> PageSql {
+    fn page(table: &str, channels: Option<&[&str]>) -> PageSql {
         let context = FlowContext {
             pipeline: "p".into(),
             source: "outbox",
@@ -113,21 +157,16 @@ mod tests {
             batch: BatchLimits { messages: 10, bytes: 10, linger: Duration::ZERO },
             message_bytes_max: 1_000,
         };
-        PageSql::new(&TableName::parse("pgherald.outbox").unwrap(), &context)
+        PageSql::new(&TableName::parse(table).unwrap(), &context)
     }
 
     #[test]
-    fn names_are_data_and_the_plain_page_is_one_range_of_the_primary_key() {
-        let room = Room { messages: 10, bytes: 100, first_bytes: 500 };
-        let scan = Scan { missing: Ranges::default(), above: Some(7), through: None };
-        let (all, named) = (page(None), page(Some(&["a'b", "*"])));
-        for sql in [all.weighed(&scan, room), all.light(&scan, room)] {
-            let range = r#"FROM "pgherald"."outbox" WHERE id > 7 ORDER BY id LIMIT 10"#;
-            assert!(sql.contains(range) && sql.contains(" > 1000"), "{sql}");
-        }
-        for sql in [named.weighed(&scan, room), named.light(&scan, room)] {
-            assert!(sql.contains("channel IN ('a''b', '*')"), "{sql}");
-            assert!(sql.contains("LIMIT 4096"), "{sql}");
-        }
+    fn nothing_but_the_table_is_in_the_text() {
+        let (all, named) = (page("a.b", None), page("a.b", Some(&["x'y", "*"])));
+        assert_eq!((&all.light, &all.weighed), (&named.light, &named.weighed));
+        let range = r#"FROM "a"."b" WHERE id > $3 AND id <= $4 ORDER BY id LIMIT $5"#;
+        assert!(all.light.contains(range) && all.weighed.contains(range), "{}", all.light);
+        let room = Room { messages: 10, bytes: 100, first_bytes: usize::MAX };
+        assert_eq!((all.rows_max(room), named.rows_max(room)), (10, PASSED_OVER_MAX));
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     decode::Decoder,
     fence::Scan,
     flow::FlowFacts,
-    page::{Kind, PageSql},
+    page::{Kind, PageSql, Weighing},
 };
 
 /// What one page brought.
@@ -50,8 +50,7 @@ impl Reader {
         room: Room,
     ) -> Result<Page, sqlx::Error> {
         if self.to_weigh == 0 {
-            let sql = self.sql.light(scan, room);
-            let light = self.read(connection, &sql, room).await?;
+            let light = self.read(connection, Weighing::Light, scan, room).await?;
             if !light.met_large {
                 return Ok(light);
             }
@@ -61,26 +60,24 @@ impl Reader {
             }
         }
         self.to_weigh -= 1;
-        let sql = self.sql.weighed(scan, room);
-        self.read(connection, &sql, room).await
+        self.read(connection, Weighing::Weighed, scan, room).await
     }
 
     async fn read(
         &mut self,
         connection: &mut PgConnection,
-        sql: &str,
+        weighing: Weighing,
+        scan: &Scan,
         room: Room,
     ) -> Result<Page, sqlx::Error> {
         let mut page = Page::default();
-        self.decoder.begin();
-        let mut chunks = connection.copy_out_raw(sql).await?;
-        while let Some(chunk) = chunks.try_next().await? {
+        let mut rows = self.sql.query(weighing, scan, room).fetch(connection);
+        while let Some(row) = rows.try_next().await? {
             if page.beyond {
                 continue;
             }
-            let row = self.decoder.row(&chunk);
+            let row = self.decoder.row(&row);
             let row = row.map_err(|malformed| sqlx::Error::Protocol(malformed.to_string()))?;
-            let Some(row) = row else { continue };
             let full = row.message.is_some() && page.messages.len() >= room.messages;
             page.met_large = row.kind == Kind::Beyond;
             page.beyond = full || page.met_large;

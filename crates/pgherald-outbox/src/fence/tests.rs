@@ -9,7 +9,7 @@ use proptest::{
     test_runner::{Config, RngAlgorithm, TestRng, TestRunner},
 };
 
-use self::model::{Database, Dice};
+use self::model::{Database, Dice, Snapshot};
 use super::*;
 
 /// A reader, right or deliberately wrong.
@@ -24,6 +24,8 @@ enum Reader {
     BoundTooEarly,
     /// Reads the newest id after the locks.
     NewestIdLast,
+    /// Takes its snapshot before it waits for the table's lock, as `COPY (SELECT …)` does.
+    SnapshotBeforeLock,
 }
 
 /// One poll, step by step, so that writers can do anything in between.
@@ -40,6 +42,8 @@ struct Run {
     reader: Reader,
     step: Step,
     writers: Writers,
+    /// What the read that waits for the table's lock would have seen when it began to wait.
+    before_lock: Option<Snapshot>,
     delivered: Vec<i64>,
     /// Attaches begin anew at the latest position, as after a lost session.
     attaches: usize,
@@ -54,6 +58,7 @@ impl Run {
             reader,
             step: Step::Newest,
             writers: Writers::default(),
+            before_lock: None,
             delivered: Vec::new(),
             attaches: 0,
         }
@@ -78,8 +83,15 @@ impl Run {
                 self.step = Step::Read;
             }
             Step::Read => {
-                self.read(dice);
-                self.step = Step::Newest;
+                let before = *self.before_lock.get_or_insert(self.database.snapshot());
+                if !self.database.keeps_readers_out() {
+                    let snapshot = match self.reader {
+                        Reader::SnapshotBeforeLock => before,
+                        _ => self.database.snapshot(),
+                    };
+                    self.read(snapshot, dice);
+                    (self.step, self.before_lock) = (Step::Newest, None);
+                }
             }
         }
     }
@@ -98,9 +110,9 @@ impl Run {
         }
     }
 
-    fn read(&mut self, dice: &mut Dice) {
+    fn read(&mut self, snapshot: Snapshot, dice: &mut Dice) {
         let Some(scan) = self.fence.scan() else { return };
-        let mut ids = self.database.visible(&scan);
+        let mut ids = self.database.visible(&scan, snapshot);
         let room = dice.below(6) + 1;
         let complete = ids.len() <= room;
         ids.truncate(room);
@@ -123,6 +135,7 @@ impl Run {
         let position = Position::from_checkpoint(&checkpoint).unwrap();
         self.fence = Fence::new(self.order, position);
         (self.step, self.writers) = (Step::Newest, Writers::default());
+        self.before_lock = None;
         self.attaches += 1;
     }
 
@@ -193,6 +206,8 @@ fn wrong_readers_fail_the_same_race() {
         (Order::Causal, Reader::ByProcess),
         (Order::Causal, Reader::BoundTooEarly),
         (Order::Strict, Reader::NewestIdLast),
+        (Order::Causal, Reader::SnapshotBeforeLock),
+        (Order::Strict, Reader::SnapshotBeforeLock),
     ] {
         let random = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
         let config = Config { max_shrink_iters: 0, ..config(20_000) };

@@ -1,5 +1,6 @@
 //! The outbox source on a real PostgreSQL.
 
+mod altering;
 mod attaching;
 mod deleting;
 mod reading;

@@ -64,7 +64,11 @@ async fn an_idle_flow_costs_little() {
     crate::rig::install(&postgres).await;
     let process = Process::one(&postgres.url(), "{}");
     let reading = process.session(0).await;
-    let statements = || postgres.log().matches("statement: ").count();
+    // Over the simple protocol, and prepared ones.
+    let statements = || {
+        let log = postgres.log();
+        log.matches("statement: ").count() + log.matches("execute sqlx").count()
+    };
     let counted = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let before = statements();

@@ -51,8 +51,27 @@ struct Transaction {
     savepoint: Option<usize>,
 }
 
+/// An ALTER TABLE that rewrites the table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Alter {
+    #[default]
+    None,
+    /// In the lock's queue behind those who write; whoever comes later waits behind it.
+    Waits,
+    Holds,
+}
+
+/// What a statement sees: what was committed when it was taken. Behind a rewrite every row is the
+/// rewriter's: a snapshot from before sees none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    rewrites: usize,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Database {
+    alter: Alter,
+    rewrites: usize,
     newest: i64,
     transactions: Vec<Transaction>,
     begun: u32,
@@ -78,8 +97,21 @@ impl Database {
         locked.map(|it| (it.writer, it.pid)).collect()
     }
 
-    /// One snapshot.
-    pub(super) fn visible(&self, scan: &Scan) -> Vec<i64> {
+    /// A reader waits for the table's lock.
+    pub(super) fn keeps_readers_out(&self) -> bool {
+        self.alter != Alter::None
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot { rewrites: self.rewrites }
+    }
+
+    /// One read. The model's snapshots differ in what a rewrite hides alone: without one, rows that
+    /// appear between the snapshot and the read are as those of a later snapshot.
+    pub(super) fn visible(&self, scan: &Scan, snapshot: Snapshot) -> Vec<i64> {
+        if snapshot.rewrites < self.rewrites {
+            return Vec::new();
+        }
         let wanted = |id: &i64| {
             let above = scan.above.is_some_and(|above| *id > above);
             (above || scan.missing.contains(*id)) && scan.through.is_none_or(|end| *id <= end)
@@ -93,6 +125,10 @@ impl Database {
 
     /// One transaction does one step.
     pub(super) fn act(&mut self, dice: &mut Dice<'_>) {
+        let odds = if self.alter == Alter::None { 60 } else { 4 };
+        if dice.below(odds) == 1 {
+            return self.alter();
+        }
         if self.transactions.len() < AT_ONCE && dice.below(4) == 0 {
             return self.begin();
         }
@@ -107,6 +143,21 @@ impl Database {
         while !self.transactions.is_empty() {
             self.end(0, dice.below(3) != 0);
         }
+        while self.alter != Alter::None {
+            self.alter();
+        }
+    }
+
+    fn alter(&mut self) {
+        self.alter = match self.alter {
+            Alter::None => Alter::Waits,
+            Alter::Waits if self.open_writers().is_empty() => Alter::Holds,
+            Alter::Waits => Alter::Waits,
+            Alter::Holds => {
+                self.rewrites += 1;
+                Alter::None
+            }
+        };
     }
 
     fn begin(&mut self) {
@@ -123,8 +174,10 @@ impl Database {
 
     fn step(&mut self, place: usize, dice: &mut Dice<'_>) {
         let seen = self.visible.len();
+        let waits = self.alter != Alter::None;
         let it = &mut self.transactions[place];
         match it.phase {
+            Phase::Begun if waits => {}
             Phase::Begun => it.phase = Phase::Locked,
             Phase::Locked => {
                 // A statement's snapshot is older than the id that it takes.
