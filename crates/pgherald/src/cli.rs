@@ -25,7 +25,7 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Carry messages until SIGTERM or SIGINT, then drain within the deadline
+    /// Carry messages until SIGTERM, SIGINT or SIGQUIT, then drain within the deadline
     #[command(after_help = RUN_EXAMPLES)]
     Run,
     /// Validate the configuration, then test every connection, privilege, setting, topic and stream
@@ -221,8 +221,9 @@ Examples:
   pgherald run --log-format json
   RUST_LOG=debug,sqlx=info pgherald run
 
-SIGTERM or SIGINT stops it: what was heard is delivered within shutdown.drain_deadline_ms. A second
-signal ends it at once.
+SIGTERM, SIGINT or SIGQUIT stops it: what was heard is delivered within
+shutdown.drain_deadline_ms. A second one ends it at once. SIGHUP looks at the configuration and the
+files that it names again, and says in the log whether they are good.
 
 Exit codes: 0 drained, 1 messages were dropped at the deadline or an internal fault, 2 bad
 configuration.";
@@ -287,7 +288,9 @@ Examples:
   pgherald health
   HEALTHCHECK CMD [\"pgherald\", \"health\"]        in a Dockerfile
 
-Exit codes: 0 alive, 1 no answer. A broker's outage is not a reason to restart the bridge, so this
+It reads admin.listen and nothing else: whatever else the file says is meant for the next start.
+
+Exit codes: 0 alive, 1 no answer, 2 admin.listen is no address. A broker's outage is not a reason to restart the bridge, so this
 is not readiness: see /readyz for that.";
 
 #[cfg(test)]

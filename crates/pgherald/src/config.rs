@@ -1,11 +1,14 @@
 //! The configuration: file and environment in, settings out, or every problem at once.
 
+mod address;
 mod database;
 mod defaults;
 mod effective;
 mod file;
+mod files;
 mod flow;
 mod key;
+mod origin;
 mod parse;
 mod raw;
 mod report;
@@ -29,8 +32,10 @@ use std::path::{Path, PathBuf};
 use pgherald_core::Problem;
 
 pub(crate) use self::{
+    address::{Address, load_address},
     database::{Database, load_database},
     file::Environment,
+    origin::Origin,
     settings::{FlowPlan, Settings},
 };
 use self::{raw::RawConfig, report::Report, tree::Tree};

@@ -6,7 +6,7 @@ use pgherald_postgres::{Filter, SetupOptions, setup_script};
 use crate::{
     check,
     cli::{CheckFormat, Cli, Command, DeadLettersCommand, SetupArguments},
-    config::{self, Database, Environment, Loaded, Refused},
+    config::{self, Address, Database, Environment, Loaded, Origin, Refused},
     dead_letters, health, output, remove, run,
     scrub::Scrubber,
     setup,
@@ -14,9 +14,9 @@ use crate::{
 
 /// One command, ready to be done.
 pub(crate) enum Job {
-    Run(Loaded),
+    Run(Loaded, Origin),
     Check(Loaded, CheckFormat),
-    Health(Loaded),
+    Health(Address),
     Setup(Database, SetupOptions),
     DeadLetters(Database, Filter, DeadLettersCommand),
     /// A pipeline, and a sink of it or all of them.
@@ -33,10 +33,16 @@ impl Job {
     pub(crate) fn prepare(cli: &Cli, environment: &Environment) -> Result<Self, Refused> {
         let load = || config::load(cli.config.as_deref(), environment);
         match &cli.command {
-            Command::Run => load().map(Self::Run),
+            Command::Run => {
+                let origin =
+                    Origin { option: cli.config.clone(), environment: environment.clone() };
+                load().map(|loaded| Self::Run(loaded, origin))
+            }
             Command::Check { format } => load().map(|loaded| Self::Check(loaded, *format)),
             Command::Config => load().map(|loaded| Self::Print(loaded.effective)),
-            Command::Health => load().map(Self::Health),
+            Command::Health => {
+                config::load_address(cli.config.as_deref(), environment).map(Self::Health)
+            }
             Command::Remove { pipeline, sink } => {
                 let database = config::load_database(cli.config.as_deref(), environment, None)?;
                 Ok(Self::Remove(database, pipeline.clone(), sink.clone()))
@@ -53,25 +59,23 @@ impl Job {
     /// What knows the secrets of the configuration, as far as one was read.
     pub(crate) fn scrubber(&self) -> Scrubber {
         match self {
-            Self::Run(loaded) | Self::Check(loaded, _) | Self::Health(loaded) => {
-                loaded.scrubber.clone()
-            }
+            Self::Run(loaded, _) | Self::Check(loaded, _) => loaded.scrubber.clone(),
             Self::Setup(database, _)
             | Self::DeadLetters(database, ..)
             | Self::Remove(database, ..) => database.scrubber.clone(),
-            Self::Print(_) => Scrubber::default(),
+            Self::Health(_) | Self::Print(_) => Scrubber::default(),
         }
     }
 
     /// Does it; true if it went well.
     pub(crate) async fn run(self) -> bool {
         match self {
-            Self::Run(loaded) => run::run(loaded).await,
+            Self::Run(loaded, origin) => run::run(loaded, origin).await,
             Self::Check(loaded, format) => {
                 let findings = check::check(&loaded.settings).await;
                 output::findings(&findings, format, &loaded.scrubber)
             }
-            Self::Health(loaded) => output::health(health::ask(loaded.settings.listen).await),
+            Self::Health(address) => output::health(&address, health::ask(address.listen).await),
             Self::Setup(database, options) => setup::setup(&database, &options).await,
             Self::DeadLetters(database, filter, command) => {
                 dead_letters::dead_letters(&database, &filter, &command).await

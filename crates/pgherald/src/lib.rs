@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
         }
     };
     let verbosity = match job {
-        Job::Run(_) => Verbosity::Run,
+        Job::Run(..) => Verbosity::Run,
         _ => Verbosity::Command,
     };
     logs::install(cli.log_format, verbosity, &job.scrubber());
@@ -67,7 +67,7 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => {
             tracing::error!(%error, "the process could not start its threads");
-            return ExitCode::FAILURE;
+            leave(false);
         }
     };
     let began = Instant::now();
@@ -81,5 +81,6 @@ pub fn main() -> ExitCode {
 /// of which some may still be ending, are using, and then a signal ends the process and not its exit
 /// code.
 fn leave(clean: bool) -> ! {
+    logs::flush();
     signal_hook::low_level::exit(i32::from(!clean))
 }

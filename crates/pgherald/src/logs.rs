@@ -1,13 +1,24 @@
 //! Logs: on standard error, in UTC, without secrets.
 
-use std::{io::IsTerminal, panic};
+mod lines;
+
+use std::{
+    io::{self, IsTerminal, Write},
+    panic,
+    sync::OnceLock,
+    time::Duration,
+};
 
 use tracing_subscriber::{EnvFilter, fmt, util::SubscriberInitExt};
 
-use crate::{
-    cli::LogFormat,
-    scrub::{CleanStderr, Scrubber},
-};
+use self::lines::Lines;
+use crate::{cli::LogFormat, scrub::Scrubber};
+
+/// How long the process waits at its end, or at a panic, for a slow reader of its log.
+const FLUSH_WITHIN: Duration = Duration::from_millis(500);
+
+/// The one log of the process.
+static LINES: OnceLock<Lines> = OnceLock::new();
 
 /// What appears if `RUST_LOG` says nothing: libraries tell of trouble only, and the NATS client, whose
 /// every disconnect the flow logs by itself, of nothing.
@@ -25,10 +36,12 @@ pub(crate) enum Verbosity {
 /// Logs from now on, and so do panics.
 pub(crate) fn install(format: LogFormat, verbosity: Verbosity, scrubber: &Scrubber) {
     let (filter, refused) = filter(verbosity);
-    let clean = CleanStderr(scrubber.clone());
+    let clean = CleanLog { scrubber: scrubber.clone(), lines: start() };
     let builder = fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal() && format == LogFormat::Text)
+        // An event that cannot be formatted is not worth a line on a standard error that may be gone.
+        .log_internal_errors(false)
         .with_writer(move || clean.clone());
     // A second installation (in tests) changes nothing.
     let _ = match format {
@@ -42,7 +55,51 @@ pub(crate) fn install(format: LogFormat, verbosity: Verbosity, scrubber: &Scrubb
         let at = fault.location().map(ToString::to_string).unwrap_or_default();
         let text = fault.payload_as_str().unwrap_or("no message");
         tracing::error!(at, "internal fault: {text}");
+        flush();
     }));
+}
+
+/// How many log lines could not be written since the start.
+pub(crate) fn lines_dropped() -> u64 {
+    LINES.get().map_or(0, Lines::dropped)
+}
+
+/// Waits, not for long, until everything that was logged is written.
+pub(crate) fn flush() {
+    if let Some(lines) = LINES.get() {
+        lines.flush(FLUSH_WITHIN);
+    }
+}
+
+/// The queue to the thread that writes; none if the machine gives no thread.
+fn start() -> Option<Lines> {
+    let lines = Lines::start(io::stderr()).ok()?;
+    Some(LINES.get_or_init(|| lines).clone())
+}
+
+/// Takes log lines without secrets. Every write is one whole line, and none of them fails.
+#[derive(Clone)]
+struct CleanLog {
+    scrubber: Scrubber,
+    lines: Option<Lines>,
+}
+
+impl Write for CleanLog {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(line);
+        let clean = self.scrubber.scrub(&text);
+        match &self.lines {
+            Some(lines) => lines.push(clean.as_bytes().to_vec()),
+            None => {
+                let _ = io::stderr().lock().write_all(clean.as_bytes());
+            }
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 fn filter(verbosity: Verbosity) -> (EnvFilter, bool) {

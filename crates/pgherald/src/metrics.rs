@@ -1,6 +1,6 @@
 //! What `/metrics` shows: one recorder for every crate, and the process itself.
 
-use metrics::{Unit, describe_gauge, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use metrics_process::Collector;
 
@@ -10,6 +10,7 @@ const SECONDS_BUCKETS: [f64; 16] = [
     60.0,
 ];
 const BUILD_INFO: &str = "pgherald_build_info";
+const LOG_LINES_DROPPED: &str = "pgherald_log_lines_dropped_total";
 
 /// Renders what was measured.
 #[derive(Clone, Debug)]
@@ -54,11 +55,14 @@ impl Exporter {
         self.process.describe();
         describe_gauge!(BUILD_INFO, Unit::Count, "The running version, as labels; always 1.");
         gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+        describe_counter!(LOG_LINES_DROPPED, "Log lines that could not be written.");
+        counter!(LOG_LINES_DROPPED).absolute(0);
     }
 
     /// Everything, in Prometheus' text format.
     pub(crate) fn render(&self) -> String {
         self.process.collect();
+        counter!(LOG_LINES_DROPPED).absolute(crate::logs::lines_dropped());
         self.handle.render()
     }
 

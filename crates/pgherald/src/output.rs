@@ -6,7 +6,7 @@ use pgherald_core::{Finding, Level};
 
 use crate::{
     cli::{CheckFormat, Command},
-    config::Refused,
+    config::{Address, Refused},
     health::Answer,
     scrub::Scrubber,
 };
@@ -107,21 +107,21 @@ fn document(findings: &[Finding]) -> String {
 }
 
 /// Prints who answered; true if it is a live pgherald.
-pub(crate) fn health(answer: io::Result<Answer>) -> bool {
-    match answer {
+pub(crate) fn health(asked: &Address, answer: io::Result<Answer>) -> bool {
+    let listen = asked.listen;
+    let wrong = match answer {
         Ok(Answer::Alive(version)) => {
             print(&format!("alive: {version}\n"));
-            true
+            return true;
         }
         Ok(Answer::Other(said)) => {
-            complain(&format!("something else answers at admin.listen: {said}"));
-            false
+            format!("something else answers at admin.listen, {listen}: {said}")
         }
-        Err(error) => {
-            complain(&format!("no answer at admin.listen: {error}"));
-            false
-        }
-    }
+        Err(error) => format!("no answer at admin.listen, {listen}: {error}"),
+    };
+    let doubt = asked.doubt.as_ref().map(|doubt| format!("; {doubt}")).unwrap_or_default();
+    complain(&format!("{wrong}{doubt}"));
+    false
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin},
-    config::{Loaded, Settings},
+    config::{Loaded, Origin, Settings},
     metrics::Exporter,
-    signals::Signals,
+    signals::{Asked, Signals},
     wiring::{End, Work, wire},
 };
 
@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(2);
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Runs the bridge; true if everything that was heard is delivered.
-pub(crate) async fn run(loaded: Loaded) -> bool {
+pub(crate) async fn run(loaded: Loaded, origin: Origin) -> bool {
     let exporter = match Exporter::install() {
         Ok(exporter) => exporter,
         Err(error) => {
@@ -43,7 +43,13 @@ pub(crate) async fn run(loaded: Loaded) -> bool {
     let (work, views) = wire(&loaded.settings, &stop);
     let admin = Admin { started: std::time::SystemTime::now(), flows: views, exporter };
     let _background = background(&loaded.settings, admin);
-    supervise(work, signals, stop, loaded.settings.drain).await
+    let drain = loaded.settings.drain;
+    let reread = move || {
+        let (origin, running) = (origin.clone(), loaded.effective.clone());
+        // Files may lie on a disk that does not answer.
+        tokio::task::spawn_blocking(move || origin.validate(&running));
+    };
+    supervise(work, signals, reread, stop, drain).await
 }
 
 fn announce(loaded: &Loaded) {
@@ -85,6 +91,7 @@ fn background(settings: &Settings, admin: Admin) -> JoinSet<()> {
 async fn supervise(
     mut work: Work,
     mut signals: Signals,
+    reread: impl Fn(),
     stop: CancellationToken,
     drain: Duration,
 ) -> bool {
@@ -97,14 +104,18 @@ async fn supervise(
                 Some(ended) => clean &= take(ended, &stop),
                 None => break,
             },
-            signal = signals.next() => {
-                if stop.is_cancelled() {
+            asked = signals.next() => match asked {
+                Asked::Reread => reread(),
+                Asked::End(signal) if stop.is_cancelled() => {
                     tracing::warn!(signal, "ended at once by a second signal, without a drain");
                     return false;
                 }
-                tracing::info!(signal, drain_deadline_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX), "stopping");
-                stop.cancel();
-            }
+                Asked::End(signal) => {
+                    let drain_deadline_ms = u64::try_from(drain.as_millis()).unwrap_or(u64::MAX);
+                    tracing::info!(signal, drain_deadline_ms, "stopping");
+                    stop.cancel();
+                }
+            },
             () = sleep_until(late), if overtime.is_some() => {
                 tracing::error!(tasks = work.len(), "tasks did not end after the drain deadline");
                 return false;

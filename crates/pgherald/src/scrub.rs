@@ -1,10 +1,6 @@
 //! Takes secrets out of what is shown: the last line of defence, behind every other one.
 
-use std::{
-    borrow::Cow,
-    io::{self, Write},
-    sync::Arc,
-};
+use std::{borrow::Cow, sync::Arc};
 
 use pgherald_core::REDACTED;
 
@@ -45,22 +41,6 @@ impl Scrubber {
 impl std::fmt::Debug for Scrubber {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Scrubber({} secrets)", self.0.len())
-    }
-}
-
-/// Standard error without secrets. Every write is one whole line of the log.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct CleanStderr(pub(crate) Scrubber);
-
-impl Write for CleanStderr {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(line);
-        io::stderr().lock().write_all(self.0.scrub(&text).as_bytes())?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
     }
 }
 

@@ -1,14 +1,27 @@
-//! SIGTERM and SIGINT.
+//! The signals that a service manager, a terminal or a log rotation sends.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits for the signals that end the process.
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// To deliver what was heard, and to end. The signal's name.
+    End(&'static str),
+    /// To look at secrets and certificates again, and to say whether they are good: SIGHUP.
+    Reread,
+}
+
+/// Waits for signals.
 #[derive(Debug)]
 pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    quit: Signal,
+    hangup: Signal,
+    /// SIGUSR1 and SIGUSR2, which mean nothing here and must not end the process either.
+    _ignored: [Signal; 2],
 }
 
 impl Signals {
@@ -17,17 +30,22 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hangup: signal(SignalKind::hangup())?,
+            _ignored: [signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?],
         })
     }
 
-    /// The next signal's name.
+    /// What the next signal asks for.
     ///
     /// # Cancellation
     /// Safe: a signal that was not returned comes back at the next call.
-    pub(crate) async fn next(&mut self) -> &'static str {
+    pub(crate) async fn next(&mut self) -> Asked {
         tokio::select! {
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => Asked::End("SIGTERM"),
+            _ = self.interrupt.recv() => Asked::End("SIGINT"),
+            _ = self.quit.recv() => Asked::End("SIGQUIT"),
+            _ = self.hangup.recv() => Asked::Reread,
         }
     }
 }

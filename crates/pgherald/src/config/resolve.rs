@@ -21,7 +21,8 @@ const DRAIN_DEADLINE_MS_MAX: u64 = 600_000;
 pub(super) fn resolve(raw: &RawConfig, report: &mut Report) -> Option<Settings> {
     let mut problems = Problems::default();
     let postgres = raw.postgres.resolve("postgres", &mut problems);
-    let listen = listen(raw, &mut problems);
+    let listen =
+        listen(raw.admin.listen.as_deref().unwrap_or(defaults::ADMIN_LISTEN), &mut problems);
     let drain = drain(raw, &mut problems);
     let mut flows = Vec::new();
     if raw.pipelines.is_empty() {
@@ -41,8 +42,8 @@ pub(super) fn resolve(raw: &RawConfig, report: &mut Report) -> Option<Settings> 
     }
 }
 
-fn listen(raw: &RawConfig, problems: &mut Problems) -> Option<SocketAddr> {
-    let text = raw.admin.listen.as_deref().unwrap_or(defaults::ADMIN_LISTEN);
+/// The address that `admin.listen` names.
+pub(super) fn listen(text: &str, problems: &mut Problems) -> Option<SocketAddr> {
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() == 0 => {
             problems.add("admin.listen", "port 0 would be another one at each start; name a port");
