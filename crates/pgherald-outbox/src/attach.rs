@@ -11,11 +11,12 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
-    cursor,
+    cursor::{self, Stored},
     error::source_error,
     flow::{FlowFacts, HEARTBEAT, STATEMENT_WITHIN},
-    position::Position,
+    incarnation::Incarnation,
     server::TableFacts,
+    traits::Traits,
 };
 
 /// How long a flow may take to begin: with `start = "latest"` and open writers it reads every id.
@@ -27,7 +28,6 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 /// A session that may read the outbox and does not hold the flow's lock, or not yet.
 pub(crate) struct Candidate {
     connection: PgConnection,
-    facts: TableFacts,
     tried: Option<Instant>,
 }
 
@@ -35,7 +35,8 @@ pub(crate) struct Candidate {
 pub(crate) struct Attachment {
     pub(crate) connection: PgConnection,
     pub(crate) facts: TableFacts,
-    pub(crate) position: Position,
+    pub(crate) incarnation: Incarnation,
+    pub(crate) stored: Stored,
 }
 
 impl Candidate {
@@ -59,9 +60,9 @@ impl Candidate {
         bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await?;
         let looking = schema_state(&mut connection);
         bounded("look at schema pgherald", STATEMENT_WITHIN, looking).await?.require_usable()?;
-        let facts = TableFacts::require(&mut connection, &flow.settings.table).await?;
+        TableFacts::require(&mut connection, &flow.settings.table).await?;
         flow.replace_backend(server.backend);
-        Ok(Self { connection, facts, tried: None })
+        Ok(Self { connection, tried: None })
     }
 
     /// Tries the lock, at most once a second. `Err` holds the candidate back for the next try.
@@ -72,29 +73,17 @@ impl Candidate {
         match self.try_lock(flow).await {
             Err(fault) => return Err((source_error(fault), None)),
             Ok(Some(holder)) => {
+                flow.set_attached(false);
                 let standby = SourceError::Standby(holder.into());
                 return Err((standby, Some(self)));
             }
             Ok(None) => {}
         }
-        let Self { mut connection, facts, .. } = self;
-        let sql = statement_timeout(BEGIN_WITHIN);
-        let setting = query(&mut connection, &sql);
-        let set = bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await;
-        set.map_err(|fault| (source_error(fault), None))?;
-        let beginning = cursor::read_or_begin(&mut connection, flow, &facts);
-        let begun = timeout(BEGIN_WITHIN, beginning).await.unwrap_or_else(|_| {
-            let text = "the flow could not begin: no answer";
-            Err(source_error(PostgresError::transient(text)))
-        });
-        let position = begun.map_err(|error| (error, None))?;
-        // Only from here on: a cursor that has just begun must not be forgotten by a crash.
-        let sql =
-            format!("SET synchronous_commit = off; {}", statement_timeout(flow.page_within()));
-        let setting = query(&mut connection, &sql);
-        let set = bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await;
-        set.map_err(|fault| (source_error(fault), None))?;
-        Ok(Attachment { connection, facts, position })
+        let mut connection = self.connection;
+        let beginning = begin(&mut connection, flow);
+        let (facts, incarnation, stored) = beginning.await.map_err(|error| (error, None))?;
+        flow.set_attached(true);
+        Ok(Attachment { connection, facts, incarnation, stored })
     }
 
     /// `None`: the lock is held. Otherwise who holds it, in words.
@@ -117,14 +106,60 @@ impl Candidate {
     }
 }
 
+/// With the lock held: verifies what reading rests on, and knows the position.
+async fn begin(
+    connection: &mut PgConnection,
+    flow: &FlowFacts,
+) -> Result<(TableFacts, Incarnation, Stored), SourceError> {
+    set(connection, &statement_timeout(BEGIN_WITHIN)).await?;
+    let (facts, incarnation) = verify(connection, flow).await?;
+    let beginning = cursor::read_or_begin(connection, flow, &facts, &incarnation);
+    let stored = timeout(BEGIN_WITHIN, beginning).await.unwrap_or_else(|_| {
+        Err(source_error(PostgresError::transient("the flow could not begin: no answer")))
+    })?;
+    // Only from here on: a cursor that has just begun must not be forgotten by a crash.
+    let sql = format!("SET synchronous_commit = off; {}", statement_timeout(flow.page_within()));
+    set(connection, &sql).await?;
+    Ok((facts, incarnation, stored))
+}
+
+async fn set(connection: &mut PgConnection, sql: &str) -> Result<(), SourceError> {
+    let setting = query(connection, sql);
+    let set = bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await;
+    set.map(drop).map_err(source_error)
+}
+
+/// What reading rests on, as it is now. What does not keep the flow from reading is logged once.
+pub(crate) async fn verify(
+    connection: &mut PgConnection,
+    flow: &FlowFacts,
+) -> Result<(TableFacts, Incarnation), SourceError> {
+    const DOING: &str = "look at what reading the outbox rests on";
+    let table = &flow.settings.table;
+    let facts = TableFacts::require(connection, table).await.map_err(source_error)?;
+    let looking = async {
+        // Before the traits: what is altered in between shows with the next page.
+        let incarnation = Incarnation::read(connection, table, &facts).await?;
+        Ok((incarnation, Traits::read(connection, &facts).await?))
+    };
+    let looked = bounded(DOING, STATEMENT_WITHIN, looking).await;
+    let (incarnation, traits) = looked.map_err(source_error)?;
+    traits.require(&flow.settings).map_err(source_error)?;
+    flow.warn_of(&traits.flaws(&flow.settings));
+    flow.bell.set_absent(!traits.rings);
+    let gone = || PostgresError::transient(format!("{table} was replaced a moment ago"));
+    Ok((facts, incarnation.ok_or_else(gone).map_err(source_error)?))
+}
+
 /// What every session on an outbox needs. Plans follow the primary key whatever the statistics say:
 /// those of a table that is emptied all the time are wrong most of the time. So one plan serves all
-/// pages.
+/// pages. Rows that row security would hide are an error, and not absent.
 pub(crate) fn session_settings() -> String {
     let holder = lock_holder_settings(HEARTBEAT, STATEMENT_WITHIN);
     format!(
         "{holder}; SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; \
-         SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan"
+         SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan; \
+         SET row_security = off"
     )
 }
 

@@ -1,44 +1,82 @@
 //! The flow's row in `pgherald.cursor`: where it stands, in the same database as the rows.
 
 use pgherald_core::SourceError;
-use pgherald_postgres::{literal, query};
-use sqlx::{PgConnection, Row};
+use pgherald_postgres::{PostgresError, literal, query};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use crate::{
     Start,
-    error::{Contradiction, failed},
+    error::{Contradiction, failed, source_error},
     flow::FlowFacts,
+    incarnation::Incarnation,
     position::Position,
     ranges::Ranges,
     server::TableFacts,
 };
+
+/// A position as it is stored, and the token of the write that stored it. Every write requires the
+/// latest token and puts a fresh one: whoever restores, replaces or moves the cursor meanwhile puts
+/// another one, and the next write says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) position: Position,
+    pub(crate) token: Token,
+}
+
+/// `None`: 0.1.0 wrote the row.
+pub(crate) type Token = Option<String>;
 
 /// Where the flow stands; a flow that the database does not know yet is registered.
 pub(crate) async fn read_or_begin(
     connection: &mut PgConnection,
     flow: &FlowFacts,
     facts: &TableFacts,
-) -> Result<Position, SourceError> {
-    let position = match read(connection, flow).await? {
-        Some(position) => position,
-        None => begin(connection, flow, facts).await?,
-    };
-    require_ahead(connection, flow, facts, &position).await?;
-    Ok(position)
+    incarnation: &Incarnation,
+) -> Result<Stored, SourceError> {
+    match read(connection, flow).await? {
+        Some(row) => go_on(connection, flow, facts, incarnation, row).await,
+        None => {
+            let stored = begin(connection, flow, facts, incarnation).await?;
+            require_ahead(connection, flow, facts, &stored.position).await?;
+            Ok(stored)
+        }
+    }
 }
 
-/// The row, brought up to date with the configuration.
+/// A row of `pgherald.cursor`.
+struct Known {
+    stored: Stored,
+    /// What it belongs to; `None`: 0.1.0 did not say.
+    table: Option<i64>,
+    table_node: Option<i64>,
+    sequence_node: Option<i64>,
+}
+
+impl Known {
+    /// TRUNCATE … RESTART IDENTITY: the same table and sequence, and both have new files. Ids begin
+    /// anew, and no row is left that the position could be of.
+    fn is_of_another_life(&self, now: &Incarnation) -> bool {
+        let other =
+            |known: Option<i64>, now: u32| known.is_some_and(|known| known != i64::from(now));
+        self.table == Some(now.table.into())
+            && other(self.table_node, now.table_node)
+            && other(self.sequence_node, now.sequence_node)
+    }
+}
+
 async fn read(
     connection: &mut PgConnection,
     flow: &FlowFacts,
-) -> Result<Option<Position>, SourceError> {
-    const DOING: &str = "read the cursor";
-    let sql =
-        format!("SELECT outbox, high, missing::text FROM pgherald.cursor WHERE {}", key(flow));
-    let rows = query(connection, &sql).await.map_err(|error| failed(DOING, &error))?;
+) -> Result<Option<Known>, SourceError> {
+    let of = |error| failed("read the cursor", &error);
+    let sql = format!(
+        "SELECT high, missing::text, token::text, outbox, outbox_oid::bigint, outbox_node::bigint, \
+         sequence_node::bigint FROM pgherald.cursor WHERE {}",
+        key(flow)
+    );
+    let rows = query(connection, &sql).await.map_err(of)?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let of = |error| failed(DOING, &error);
-    let known: String = row.try_get(0).map_err(of)?;
+    let known: String = row.try_get(3).map_err(of)?;
     if known != flow.settings.table.to_string() {
         return Err(Contradiction::OtherTable {
             table: flow.settings.table.clone(),
@@ -48,56 +86,113 @@ async fn read(
         }
         .into());
     }
-    let position = decode(row, 1).map_err(of)?;
-    let channels = channels_sql(flow);
-    let sql = format!(
-        "UPDATE pgherald.cursor SET channels = {channels} WHERE {} \
-         AND channels IS DISTINCT FROM {channels}",
-        key(flow)
-    );
-    query(connection, &sql).await.map_err(|error| failed("write the cursor", &error))?;
-    Ok(Some(position))
+    Ok(Some(Known {
+        stored: decode(row).map_err(of)?,
+        table: row.try_get(4).map_err(of)?,
+        table_node: row.try_get(5).map_err(of)?,
+        sequence_node: row.try_get(6).map_err(of)?,
+    }))
 }
 
-fn decode(row: &sqlx::postgres::PgRow, at: usize) -> Result<Position, sqlx::Error> {
-    let text: &str = row.try_get(at + 1)?;
+/// High, missing and the token.
+fn decode(row: &PgRow) -> Result<Stored, sqlx::Error> {
+    let text: &str = row.try_get(1)?;
     let missing = Ranges::from_multirange(text).ok_or_else(|| sqlx::Error::ColumnDecode {
         index: "missing".into(),
         source: "not a multirange as PostgreSQL writes it".into(),
     })?;
-    Ok(Position { high: row.try_get(at)?, missing })
+    Ok(Stored { position: Position { high: row.try_get(0)?, missing }, token: row.try_get(2)? })
+}
+
+/// Goes on from a row that is there, and brings it up to date with the configuration and the table.
+async fn go_on(
+    connection: &mut PgConnection,
+    flow: &FlowFacts,
+    facts: &TableFacts,
+    incarnation: &Incarnation,
+    known: Known,
+) -> Result<Stored, SourceError> {
+    let anew = known.is_of_another_life(incarnation);
+    let position = if anew { Position::default() } else { known.stored.position.clone() };
+    let ahead = require_ahead(connection, flow, facts, &position).await;
+    if ahead.is_err() {
+        // Nobody reads: a cursor that is removed now was not taken from a running flow.
+        flow.set_attached(false);
+    }
+    ahead?;
+    let more = match anew {
+        true => {
+            ", seen = NULL, seen_high = NULL, seen_missing = '{}', seen_node = NULL, late = '{}', \
+             late_since = NULL, left_channels = '{}'"
+        }
+        false => "",
+    };
+    let sql = format!(
+        "UPDATE pgherald.cursor SET {}, channels = {}, {}{more} WHERE {} RETURNING token::text",
+        moved(&position),
+        channels_sql(flow),
+        belongs_to(incarnation),
+        unchanged(flow, &known.stored.token),
+    );
+    let of = |error: sqlx::Error| failed("write the cursor", &error);
+    let rows = query(connection, &sql).await.map_err(of)?;
+    let Some(row) = rows.first() else { return Err(lost()) };
+    if anew {
+        let (pipeline, sink) = (flow.pipeline(), flow.sink());
+        let (table, high) = (&flow.settings.table, known.stored.position.high);
+        tracing::warn!(
+            pipeline,
+            sink,
+            "{table} was truncated with RESTART IDENTITY: the flow begins anew, and not behind id {high}"
+        );
+    }
+    Ok(Stored { position, token: row.try_get(0).map_err(of)? })
 }
 
 /// Registers the flow. Committed durably whatever the session's setting: a beginning that a crash
-/// of the server forgets would begin later the next time.
+/// of the server forgets would begin later the next time. A cursor that was taken from a running flow
+/// begins with the oldest row: nobody knows what was carried.
 async fn begin(
     connection: &mut PgConnection,
     flow: &FlowFacts,
     facts: &TableFacts,
-) -> Result<Position, SourceError> {
+    incarnation: &Incarnation,
+) -> Result<Stored, SourceError> {
     let of = |error: sqlx::Error| failed("begin the cursor", &error);
-    let sql = match flow.settings.start {
-        Start::Earliest => {
-            insert(flow, "SELECT 0::bigint AS high, '{}'::int8multirange AS missing")
-        }
+    let was_taken = flow.was_attached();
+    let start = if was_taken { Start::Earliest } else { flow.settings.start };
+    let position = match start {
+        Start::Earliest => "SELECT 0::bigint AS high, '{}'::int8multirange AS missing".to_owned(),
         Start::Latest => {
-            let writers = facts.writers(connection).await.map_err(of)?;
+            let looking = facts.writers(connection, &flow.settings.table);
+            let (_, writers) = looking.await.map_err(of)?;
             // Without an open writer everything through the newest id was decided before the
             // snapshot; with one, any id that the snapshot does not show may be its own.
             let floor = if writers.open.is_empty() { writers.last } else { 0 };
-            insert(flow, &latest(&flow.settings.table.sql(), floor))
+            latest(&flow.settings.table.sql(), floor)
         }
     };
-    let rows = query(connection, &sql).await.map_err(of)?;
+    let rows = query(connection, &insert(flow, incarnation, &position)).await.map_err(of)?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(of)?;
-    decode(row, 0).map_err(of)
+    if was_taken {
+        let (pipeline, sink) = (flow.pipeline(), flow.sink());
+        tracing::warn!(
+            pipeline,
+            sink,
+            "the cursor was removed while the flow ran: it begins with the oldest row"
+        );
+    }
+    decode(row).map_err(of)
 }
 
-fn insert(flow: &FlowFacts, position: &str) -> String {
+fn insert(flow: &FlowFacts, incarnation: &Incarnation, position: &str) -> String {
+    let Incarnation { table, table_node, sequence_node, .. } = incarnation;
     format!(
-        "INSERT INTO pgherald.cursor (pipeline, sink, outbox, channels, high, missing) \
-         SELECT {}, {}, {}, {}, p.high, p.missing FROM ({position}) AS p \
-         RETURNING high, missing::text",
+        "INSERT INTO pgherald.cursor (pipeline, sink, outbox, channels, high, missing, token, \
+         outbox_oid, outbox_node, sequence_node) \
+         SELECT {}, {}, {}, {}, p.high, p.missing, gen_random_uuid(), {table}::oid, \
+         nullif({table_node}, 0)::oid, {sequence_node}::oid FROM ({position}) AS p \
+         RETURNING high, missing::text, token::text",
         literal(flow.pipeline()),
         literal(flow.sink()),
         literal(&flow.settings.table.to_string()),
@@ -116,32 +211,66 @@ fn latest(table: &str, floor: i64) -> String {
     )
 }
 
-/// The ids are of this sequence only if it stands at or above the cursor.
+/// The ids are of this sequence only if it stands at or above the cursor and every row.
 async fn require_ahead(
     connection: &mut PgConnection,
     flow: &FlowFacts,
     facts: &TableFacts,
     position: &Position,
 ) -> Result<(), SourceError> {
-    let reading = facts.newest(connection).await;
-    let last = reading.map_err(|error| failed("read the outbox's sequence", &error))?;
-    flow.require_ahead(last, position.high).map_err(SourceError::from)
+    let of = |error: sqlx::Error| failed("read the outbox's sequence", &error);
+    // The rows first: ids go up meanwhile.
+    let sql = format!("SELECT coalesce(max(id), 0)::bigint FROM {}", flow.settings.table.sql());
+    let rows = query(connection, &sql).await.map_err(of)?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(of)?;
+    let highest_id: i64 = row.try_get(0).map_err(of)?;
+    let last = facts.newest(connection).await.map_err(of)?;
+    flow.require_ahead(last, position.high, highest_id).map_err(SourceError::from)
 }
 
-/// Moves the cursor; false: the row is gone.
+/// Moves the cursor of an attachment; returns the new token. `None`: the row is not the one that the
+/// attachment knows, or the table's name stands for another table.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     flow: &FlowFacts,
-    position: &Position,
-) -> Result<bool, sqlx::Error> {
+    incarnation: &Incarnation,
+    stored: &Stored,
+) -> Result<Option<Token>, sqlx::Error> {
     let sql = format!(
-        "UPDATE pgherald.cursor SET high = {}, missing = '{}'::int8multirange, \
-         settled_at = clock_timestamp() WHERE {} RETURNING true",
-        position.high,
-        position.missing.to_multirange(),
-        key(flow)
+        "UPDATE pgherald.cursor SET {}, {}, settled_at = clock_timestamp() \
+         WHERE {} AND to_regclass({})::oid = {}::oid RETURNING token::text",
+        moved(&stored.position),
+        belongs_to(incarnation),
+        unchanged(flow, &stored.token),
+        literal(&flow.settings.table.sql()),
+        incarnation.table,
     );
-    Ok(!query(connection, &sql).await?.is_empty())
+    query(connection, &sql).await?.first().map(|row| row.try_get(0)).transpose()
+}
+
+/// Somebody else wrote the cursor, or took it away: the flow reads what is stored.
+pub(crate) fn lost() -> SourceError {
+    let text = "the cursor was changed, restored or removed by somebody else; the flow goes on from \
+                what is stored";
+    source_error(PostgresError::transient(text))
+}
+
+fn moved(Position { high, missing }: &Position) -> String {
+    let missing = missing.to_multirange();
+    format!("high = {high}, missing = '{missing}'::int8multirange, token = gen_random_uuid()")
+}
+
+fn belongs_to(incarnation: &Incarnation) -> String {
+    let Incarnation { table, table_node, sequence_node, .. } = incarnation;
+    format!(
+        "outbox_oid = {table}::oid, outbox_node = nullif({table_node}, 0)::oid, \
+         sequence_node = {sequence_node}::oid"
+    )
+}
+
+fn unchanged(flow: &FlowFacts, token: &Token) -> String {
+    let token = token.as_deref().map_or_else(|| "NULL".to_owned(), literal);
+    format!("{} AND token IS NOT DISTINCT FROM {token}::uuid", key(flow))
 }
 
 fn key(flow: &FlowFacts) -> String {

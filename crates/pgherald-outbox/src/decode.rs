@@ -11,7 +11,7 @@ use pgherald_core::{Body, ContentType, Headers, Message, MessageId};
 use serde_json::{Map, Value};
 use sqlx::{Row as _, ValueRef as _, postgres::PgRow};
 
-use crate::page::Kind;
+use crate::{incarnation::Incarnation, page::Kind};
 
 /// The binary format counts microseconds from 2000-01-01.
 const MICROS_TO_2000: i64 = 946_684_800_000_000;
@@ -22,6 +22,15 @@ const NAMES_MAX: usize = 1_024;
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a row of the outbox is malformed")]
 pub(crate) struct Malformed;
+
+/// One row of the answer. Nearly all of them are rows of the outbox.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)]
+pub(crate) enum Answer {
+    /// What the page rests on: the newest id that was handed out, and the incarnation.
+    Facts(i64, Incarnation),
+    Row(Row),
+}
 
 /// One row of a page.
 #[derive(Debug)]
@@ -40,18 +49,24 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn row(&mut self, row: &PgRow) -> Result<Row, Malformed> {
+    pub(crate) fn row(&mut self, row: &PgRow) -> Result<Answer, Malformed> {
         self.decode(Fields { row, next: 0 })
     }
 
-    fn decode<'a>(&mut self, mut fields: impl Values<'a>) -> Result<Row, Malformed> {
+    fn decode<'a>(&mut self, mut fields: impl Values<'a>) -> Result<Answer, Malformed> {
         let id = fields.i64()?.ok_or(Malformed)?;
-        let kind = fields.i32()?.and_then(Kind::of).ok_or(Malformed)?;
+        let kind = fields.i32()?.ok_or(Malformed)?;
+        if kind == Kind::FACTS {
+            fields.next()?;
+            let incarnation = fields.text()?.and_then(Incarnation::parse).ok_or(Malformed)?;
+            return Ok(Answer::Facts(id, incarnation));
+        }
+        let kind = Kind::of(kind).ok_or(Malformed)?;
         let message = match kind {
             Kind::Message | Kind::Oversize => Some(self.message(id, kind, &mut fields)?),
             Kind::Other | Kind::Beyond => None,
         };
-        Ok(Row { id, kind, message })
+        Ok(Answer::Row(Row { id, kind, message }))
     }
 
     fn message<'a>(
@@ -218,6 +233,13 @@ mod tests {
         }
     }
 
+    fn row_of(values: Vec<Option<&[u8]>>) -> Result<Row, Malformed> {
+        match Decoder::default().decode(values.into_iter())? {
+            Answer::Row(row) => Ok(row),
+            Answer::Facts(..) => panic!("a row"),
+        }
+    }
+
     fn decode(
         kind: i32,
         created: i64,
@@ -239,7 +261,7 @@ mod tests {
             None,
             Some(&size),
         ];
-        Decoder::default().decode(row.into_iter()).unwrap().message.unwrap()
+        row_of(row).unwrap().message.unwrap()
     }
 
     #[test]
@@ -273,10 +295,10 @@ mod tests {
     fn of_a_row_that_is_passed_over_only_the_id_is_read() {
         let (id, other) = (7i64.to_be_bytes(), 0i32.to_be_bytes());
         let row = vec![Some(&id[..]), Some(&other)];
-        let passed = Decoder::default().decode(row.into_iter()).unwrap();
+        let passed = row_of(row).unwrap();
         assert_eq!((passed.id, passed.kind), (7, Kind::Other));
         for broken in [vec![None, Some(&other[..])], vec![Some(&other[..]), Some(&other)]] {
-            assert!(Decoder::default().decode(broken.into_iter()).is_err());
+            assert!(row_of(broken).is_err());
         }
     }
 }

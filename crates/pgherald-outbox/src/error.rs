@@ -1,5 +1,7 @@
 //! Why reading an outbox does not go on now.
 
+use std::fmt;
+
 use pgherald_core::SourceError;
 use pgherald_postgres::{Class, PostgresError};
 
@@ -9,22 +11,32 @@ use crate::TableName;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Contradiction {
     #[error(
-        "the sequence of {table} stands at {last}, below the cursor at {high}: after a restore or a \
-         failover that lost rows, ids are issued again for other rows; make sure that nothing is \
-         missing, then run `pgherald remove --pipeline {pipeline} --sink {sink}` to begin anew"
+        "the sequence of {table} stands at {last}, below {what} at {at}: it was set back, or rows were \
+         restored without it; producers get `duplicate key`, or ids that were carried before; run \
+         `pgherald setup --repair`, which sets it above both"
     )]
-    SequenceBelowCursor {
-        table: TableName,
-        last: i64,
-        high: i64,
-        pipeline: Box<str>,
-        sink: Box<str>,
-    },
+    SequenceBehind { table: TableName, last: i64, what: Behind, at: i64 },
     #[error(
         "the cursor of {pipeline}/{sink} belongs to the outbox {known}, not to {table}; run \
          `pgherald remove --pipeline {pipeline} --sink {sink}` to begin anew, or name {known} again"
     )]
     OtherTable { table: TableName, known: Box<str>, pipeline: Box<str>, sink: Box<str> },
+}
+
+/// What a sequence stands below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behind {
+    Cursor,
+    HighestId,
+}
+
+impl fmt::Display for Behind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cursor => "the cursor",
+            Self::HighestId => "the highest id",
+        })
+    }
 }
 
 impl From<Contradiction> for SourceError {

@@ -14,7 +14,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    OutboxReport, OutboxSettings, doorbell::Bell, error::Contradiction, metrics::FlowMetrics,
+    OutboxReport, OutboxSettings,
+    doorbell::Bell,
+    error::{Behind, Contradiction},
+    metrics::FlowMetrics,
+    traits::Flaw,
 };
 
 /// A session that holds a lock runs a statement at least so often.
@@ -53,6 +57,11 @@ struct Memory {
     former: Option<Backend>,
     /// The writer that holds the flow back, in words.
     waits_for: Option<Arc<str>>,
+    /// The latest session of this process ended without giving the flow up: a cursor that is gone was
+    /// taken from a running flow.
+    was_attached: bool,
+    /// What the latest attach warned of.
+    warned: Vec<String>,
 }
 
 impl FlowFacts {
@@ -115,25 +124,27 @@ impl FlowFacts {
         self.set_back_to.store(newest, Ordering::Relaxed);
     }
 
-    /// Whether ids are issued again behind this position, as far as anybody has looked.
-    pub(crate) fn require_ahead(&self, newest: i64, high: i64) -> Result<(), Contradiction> {
-        if newest >= high {
-            return Ok(());
-        }
-        Err(Contradiction::SequenceBelowCursor {
-            table: self.settings.table.clone(),
-            last: newest,
-            high,
-            pipeline: self.pipeline().into(),
-            sink: self.sink().into(),
-        })
+    /// Whether ids are issued again behind this position, or behind the highest id of a row.
+    pub(crate) fn require_ahead(
+        &self,
+        newest: i64,
+        high: i64,
+        highest_id: i64,
+    ) -> Result<(), Contradiction> {
+        let (what, at) = match (newest < high, newest < highest_id) {
+            (false, false) => return Ok(()),
+            (true, _) => (Behind::Cursor, high),
+            (false, true) => (Behind::HighestId, highest_id),
+        };
+        let table = self.settings.table.clone();
+        Err(Contradiction::SequenceBehind { table, last: newest, what, at })
     }
 
     /// The same by the latest look of the keeper's.
     pub(crate) fn require_still_ahead(&self, high: i64) -> Result<(), Contradiction> {
         match self.set_back_to.load(Ordering::Relaxed) {
             newest if newest < 0 => Ok(()),
-            newest => self.require_ahead(newest, high),
+            newest => self.require_ahead(newest, high, high),
         }
     }
 
@@ -144,6 +155,23 @@ impl FlowFacts {
 
     pub(crate) fn former_backend(&self) -> Option<Backend> {
         self.memory().former.clone()
+    }
+
+    pub(crate) fn was_attached(&self) -> bool {
+        self.memory().was_attached
+    }
+
+    pub(crate) fn set_attached(&self, attached: bool) {
+        self.memory().was_attached = attached;
+    }
+
+    /// Warns of what is not as it should be, and does not keep the flow from reading: once.
+    pub(crate) fn warn_of(&self, flaws: &[Flaw]) {
+        let texts: Vec<String> = flaws.iter().map(|flaw| flaw.text.clone()).collect();
+        let before = std::mem::replace(&mut self.memory().warned, texts);
+        for Flaw { text, fix, .. } in flaws.iter().filter(|flaw| !before.contains(&flaw.text)) {
+            tracing::warn!(pipeline = self.pipeline(), sink = self.sink(), fix, "{text}");
+        }
     }
 
     pub(crate) fn waits_for(&self) -> Option<Arc<str>> {

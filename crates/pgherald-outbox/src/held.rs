@@ -129,7 +129,7 @@ fn naming(facts: &TableFacts, writer: Writer) -> String {
          (SELECT x.transactionid FROM pg_locks x WHERE x.locktype = 'transactionid' \
          AND x.virtualtransaction = l.virtualtransaction) \
          WHERE l.virtualtransaction = {writer} AND l.locktype = 'relation' \
-         AND l.relation = {}::oid LIMIT 1",
-        facts.table
+         AND l.relation = ANY ({}) LIMIT 1",
+        facts.relations_sql()
     )
 }

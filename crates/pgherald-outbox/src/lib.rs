@@ -9,6 +9,7 @@ mod config;
 mod table;
 
 mod fence;
+mod incarnation;
 mod position;
 mod ranges;
 mod writers;
@@ -24,6 +25,7 @@ mod held;
 mod pace;
 mod session;
 mod source;
+mod traits;
 
 mod doorbell;
 mod porter;

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use pgherald_core::{FlowContext, Room};
 use sqlx::{AssertSqlSafe, Postgres, postgres::PgArguments, query, query::Query};
 
-use crate::{TableName, fence::Scan};
+use crate::{TableName, fence::Scan, incarnation::facts_sql};
 
 /// How many rows of channels that the flow does not take one page may pass over.
 const PASSED_OVER_MAX: usize = 4_096;
@@ -39,6 +39,9 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
+    /// The row that says what the page rests on.
+    pub(crate) const FACTS: i32 = -1;
+
     pub(crate) fn of(number: i32) -> Option<Self> {
         [Self::Other, Self::Beyond, Self::Oversize, Self::Message]
             .into_iter()
@@ -67,9 +70,10 @@ impl PageSql {
     pub(crate) fn new(table: &TableName, context: &FlowContext) -> Self {
         let rows = rows(&table.sql());
         let channels = context.channels.as_ref();
+        let with_facts = |page: &str| format!("{} UNION ALL ({page})", facts(table)).into();
         Self {
-            light: light::sql(&rows).into(),
-            weighed: weighed::sql(&rows).into(),
+            light: with_facts(&light::sql(&rows)),
+            weighed: with_facts(&weighed::sql(&rows)),
             channels: channels.map(|names| names.iter().map(ToString::to_string).collect()),
             message_bytes_max: context.message_bytes_max,
         }
@@ -87,6 +91,7 @@ impl PageSql {
     pub(crate) fn query(
         &self,
         weighing: Weighing,
+        sequence: u32,
         scan: &Scan,
         room: Room,
     ) -> Query<'static, Postgres, PgArguments> {
@@ -106,7 +111,18 @@ impl PageSql {
             .bind(number(room.messages.max(1)))
             .bind(number(room.bytes))
             .bind(number(room.first_bytes))
+            .bind(i64::from(sequence))
     }
+}
+
+/// The first row: what the page rests on, under the table's lock and in the page's snapshot.
+fn facts(table: &TableName) -> String {
+    format!(
+        "SELECT f.last, {}, NULL::timestamptz, f.incarnation, NULL::text, NULL::text, NULL::text, \
+         NULL::text, NULL::bytea, NULL::integer FROM ({}) AS f",
+        Kind::FACTS,
+        facts_sql(table, "$11::bigint::oid")
+    )
 }
 
 fn number(size: usize) -> i64 {

@@ -5,9 +5,10 @@ use pgherald_core::{Message, Room};
 use sqlx::PgConnection;
 
 use crate::{
-    decode::Decoder,
+    decode::{Answer, Decoder},
     fence::Scan,
     flow::FlowFacts,
+    incarnation::Incarnation,
     page::{Kind, PageSql, Weighing},
 };
 
@@ -23,6 +24,10 @@ pub(crate) struct Page {
     pub(crate) beyond: bool,
     /// Because of its size.
     met_large: bool,
+    /// What it rests on; `None`: the table is gone.
+    pub(crate) incarnation: Option<Incarnation>,
+    /// The newest id that was handed out when the page was read.
+    pub(crate) newest: i64,
 }
 
 /// So many pages are weighed before a light one is tried again.
@@ -46,11 +51,12 @@ impl Reader {
     pub(crate) async fn page(
         &mut self,
         connection: &mut PgConnection,
+        sequence: u32,
         scan: &Scan,
         room: Room,
     ) -> Result<Page, sqlx::Error> {
         if self.to_weigh == 0 {
-            let light = self.read(connection, Weighing::Light, scan, room).await?;
+            let light = self.read(connection, Weighing::Light, sequence, scan, room).await?;
             if !light.met_large {
                 return Ok(light);
             }
@@ -60,24 +66,31 @@ impl Reader {
             }
         }
         self.to_weigh -= 1;
-        self.read(connection, Weighing::Weighed, scan, room).await
+        self.read(connection, Weighing::Weighed, sequence, scan, room).await
     }
 
     async fn read(
         &mut self,
         connection: &mut PgConnection,
         weighing: Weighing,
+        sequence: u32,
         scan: &Scan,
         room: Room,
     ) -> Result<Page, sqlx::Error> {
         let mut page = Page::default();
-        let mut rows = self.sql.query(weighing, scan, room).fetch(connection);
+        let mut rows = self.sql.query(weighing, sequence, scan, room).fetch(connection);
         while let Some(row) = rows.try_next().await? {
             if page.beyond {
                 continue;
             }
             let row = self.decoder.row(&row);
-            let row = row.map_err(|malformed| sqlx::Error::Protocol(malformed.to_string()))?;
+            let row = match row.map_err(|malformed| sqlx::Error::Protocol(malformed.to_string()))? {
+                Answer::Row(row) => row,
+                Answer::Facts(newest, incarnation) => {
+                    (page.newest, page.incarnation) = (newest, Some(incarnation));
+                    continue;
+                }
+            };
             let full = row.message.is_some() && page.messages.len() >= room.messages;
             page.met_large = row.kind == Kind::Beyond;
             page.beyond = full || page.met_large;

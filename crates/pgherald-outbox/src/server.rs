@@ -1,6 +1,6 @@
 //! What a session knows about its outbox, and its look at the writers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use pgherald_postgres::{PostgresError, bounded, literal, query};
 use sqlx::{PgConnection, Row};
@@ -8,6 +8,7 @@ use sqlx::{PgConnection, Row};
 use crate::{
     TableName,
     flow::STATEMENT_WITHIN,
+    incarnation::{Incarnation, facts_sql},
     writers::{Writer, Writers},
 };
 
@@ -18,10 +19,13 @@ pub(crate) const DOORBELL: i32 = 0x7067_6864;
 pub(crate) const KEEPER: i32 = 0x7067_686b;
 
 /// The table's place in the catalog.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TableFacts {
     pub(crate) table: u32,
     pub(crate) sequence: u32,
+    /// Its partitions and whatever else inherits from it: a row that is inserted straight into one
+    /// shows in the table, and its writer holds a lock on that one alone.
+    inheritors: Arc<[u32]>,
 }
 
 impl TableFacts {
@@ -54,36 +58,55 @@ impl TableFacts {
                  on its sequence",
             ));
         }
-        Ok(Self { table: oid(found), sequence: oid(sequence) })
+        let inheritors: Option<&str> = row.try_get(4).map_err(of)?;
+        let inheritors = inheritors.unwrap_or_default().split_terminator(',');
+        let inheritors = inheritors.filter_map(|oid| oid.parse().ok()).collect();
+        Ok(Self { table: oid(found), sequence: oid(sequence), inheritors })
+    }
+
+    /// Whether the table has partitions, or other tables inherit from it.
+    pub(crate) fn has_inheritors(&self) -> bool {
+        !self.inheritors.is_empty()
+    }
+
+    /// Every relation that a writer of the outbox may hold a lock on, as an array of oids.
+    pub(crate) fn relations_sql(&self) -> String {
+        let oids: Vec<_> =
+            self.inheritors.iter().chain([&self.table]).map(u32::to_string).collect();
+        format!("'{{{}}}'::oid[]", oids.join(","))
     }
 
     /// The newest id, read first, and then everybody who holds a writer's lock: in one statement
     /// whose second part depends on the first. Sessions that delete are left out: they insert
     /// nothing.
-    pub(crate) fn writers_sql(&self) -> String {
-        let Self { table, sequence } = self;
+    fn writers_sql(&self, name: &TableName) -> String {
+        let Self { table, sequence, .. } = self;
+        let relations = self.relations_sql();
+        let facts = facts_sql(name, &format!("{sequence}::oid"));
         format!(
-            "SELECT s.last, l.virtualtransaction, l.pid, l.locktype = 'advisory' \
-             FROM (SELECT coalesce(pg_sequence_last_value({sequence}::oid::regclass), 0) AS last \
-             OFFSET 0) AS s LEFT JOIN LATERAL (SELECT virtualtransaction, pid, locktype \
+            "SELECT s.last, l.virtualtransaction, l.pid, l.locktype = 'advisory', s.incarnation \
+             FROM ({facts} OFFSET 0) AS s LEFT JOIN LATERAL (SELECT virtualtransaction, pid, locktype \
              FROM pg_locks WHERE granted AND s.last >= 0 \
              AND database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
-             AND (locktype = 'relation' AND relation = {table}::oid AND mode = 'RowExclusiveLock' \
+             AND (locktype = 'relation' AND relation = ANY ({relations}) AND mode = 'RowExclusiveLock' \
              OR locktype = 'advisory' AND objsubid = 2 AND classid = {KEEPER}::oid \
              AND objid = {table}::oid)) AS l ON true"
         )
     }
 
-    /// One look at the writers.
+    /// One look at the writers, and at what the table's name stands for; `None`: nothing.
     pub(crate) async fn writers(
         &self,
         connection: &mut PgConnection,
-    ) -> Result<Writers, sqlx::Error> {
-        let rows = query(connection, &self.writers_sql()).await?;
+        name: &TableName,
+    ) -> Result<(Option<Incarnation>, Writers), sqlx::Error> {
+        let rows = query(connection, &self.writers_sql(name)).await?;
         let mut writers = Writers::default();
+        let mut incarnation = None;
         let mut keepers = Vec::new();
         for row in &rows {
             writers.last = row.try_get(0)?;
+            incarnation = Incarnation::parse(row.try_get(4)?);
             let Some(writer) = row.try_get::<Option<&str>, _>(1)? else { continue };
             let pid: Option<i32> = row.try_get(2)?;
             if row.try_get(3)? {
@@ -97,13 +120,26 @@ impl TableFacts {
             }
         }
         writers.open = without(writers.open, &keepers);
-        Ok(writers)
+        Ok((incarnation, writers))
     }
 
-    /// The newest id that was handed out.
+    /// The newest id that was handed out; of a sequence that was restarted and not used since, the
+    /// one before the next.
     pub(crate) async fn newest(&self, connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-        let sql =
-            format!("SELECT coalesce(pg_sequence_last_value({}::oid::regclass), 0)", self.sequence);
+        let sql = format!(
+            "SELECT pg_sequence_last_value(oid::regclass), oid::regclass::text \
+             FROM pg_class WHERE oid = {}::oid",
+            self.sequence
+        );
+        let rows = query(connection, &sql).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        if let Some(newest) = row.try_get(0)? {
+            return Ok(newest);
+        }
+        let name: &str = row.try_get(1)?;
+        let sql = format!(
+            "SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {name}"
+        );
         let rows = query(connection, &sql).await?;
         rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)
     }
@@ -123,12 +159,15 @@ fn oid(number: i64) -> u32 {
     u32::try_from(number).expect("an oid has 32 bits")
 }
 
-/// The table, whether it can be read, its sequence, and whether that can be read.
+/// The table, whether it can be read, its sequence, whether that can be read, and its inheritors.
 fn lookup(table: &TableName) -> String {
     let name = literal(&table.sql());
     format!(
         "SELECT c.oid::bigint, has_table_privilege(c.oid, 'SELECT'), s.oid::bigint, \
-         coalesce(has_sequence_privilege(s.oid, 'USAGE, SELECT'), false) \
+         coalesce(has_sequence_privilege(s.oid, 'USAGE, SELECT'), false), \
+         (WITH RECURSIVE below AS (SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid UNION \
+         SELECT i.inhrelid FROM pg_inherits AS i JOIN below ON i.inhparent = below.inhrelid) \
+         SELECT string_agg(inhrelid::text, ',') FROM below) \
          FROM (SELECT to_regclass({name})::oid AS oid) AS c \
          LEFT JOIN (pg_depend d \
          JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \

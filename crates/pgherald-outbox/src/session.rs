@@ -1,6 +1,6 @@
 //! One session: it holds the flow's lock, reads, and writes the cursor.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{Batch, Checkpoint, Room, Session, Settled, SourceError};
@@ -9,13 +9,14 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    attach::Attachment,
-    cursor,
+    attach::{Attachment, verify},
+    cursor::{self, Stored, Token},
     doorbell::Ticket,
     error::source_error,
     fence::{Fence, Taken},
     flow::{FlowFacts, HEARTBEAT, STATEMENT_WITHIN},
     held::HeldWatch,
+    incarnation::{Change, Incarnation},
     pace::Pace,
     position::Position,
     reader::{Page, Reader},
@@ -35,6 +36,10 @@ const MISSING_FEW: usize = 200;
 pub(crate) struct OutboxSession {
     connection: PgConnection,
     facts: TableFacts,
+    /// What the position belongs to, and what was verified.
+    incarnation: Incarnation,
+    /// The token of the latest write of the cursor.
+    token: Token,
     carried: Carried,
     fence: Fence,
     reader: Reader,
@@ -65,7 +70,8 @@ impl OutboxSession {
         carried: Carried,
         resume: Option<Checkpoint>,
     ) -> Result<Self, SourceError> {
-        let Attachment { connection, facts, position } = attachment;
+        let Attachment { connection, facts, incarnation, stored } = attachment;
+        let Stored { position, token } = stored;
         if resume.is_some() {
             // No sink keeps positions yet, and one may be used only if its row still exists.
             let text = "a position that a sink keeps is of no use to an outbox";
@@ -79,6 +85,8 @@ impl OutboxSession {
         Ok(Self {
             connection,
             facts,
+            incarnation,
+            token,
             carried,
             fence,
             reader,
@@ -104,7 +112,7 @@ impl OutboxSession {
                 return Err(SourceError::Stopped);
             }
             if self.carried.pass.is_revoked() {
-                self.hands_over = true;
+                self.hand_over();
                 return Err(SourceError::HandOver);
             }
             self.flow().require_still_ahead(self.fence.position().high)?;
@@ -153,12 +161,20 @@ impl OutboxSession {
 
     /// One look; `None`: nothing to hand over.
     async fn poll(&mut self, room: Room) -> Result<Option<Batch>, SourceError> {
-        self.look_at_writers().await?;
+        if !self.look_at_writers().await? {
+            return Ok(None);
+        }
         let Some(scan) = self.fence.scan() else { return Ok(self.moved_batch()) };
         let within = self.flow().page_within();
-        let reading = self.reader.page(&mut self.connection, &scan, room);
-        let page = bounded("read the outbox", within, reading).await;
-        let Page { ids, messages, complete, beyond, .. } = page.map_err(source_error)?;
+        let sequence = self.facts.sequence;
+        let reading = self.reader.page(&mut self.connection, sequence, &scan, room);
+        let page = bounded("read the outbox", within, reading).await.map_err(source_error)?;
+        if page.incarnation.as_ref() != Some(&self.incarnation) {
+            self.verify_again().await?;
+            return Ok(None);
+        }
+        self.require_ahead(&page).await?;
+        let Page { ids, messages, complete, beyond, .. } = page;
         let before = self.standing();
         self.fence.take(Taken { ids: &ids, complete });
         self.moved |= !ids.is_empty() || self.standing() != before;
@@ -173,16 +189,62 @@ impl OutboxSession {
         Ok(self.moved_batch())
     }
 
-    async fn look_at_writers(&mut self) -> Result<(), SourceError> {
-        if !self.fence.wants_writers() {
+    /// A page rests on something else than what was verified: it is void. Reading goes on if nothing
+    /// that is not delivered can be passed over.
+    async fn verify_again(&mut self) -> Result<(), SourceError> {
+        let flow = Arc::clone(&self.carried.flow);
+        let (facts, now) = verify(&mut self.connection, &flow).await?;
+        let table = &flow.settings.table;
+        let what = match self.incarnation.change(&now) {
+            None => return Ok(()),
+            Some(Change::Replaced) => {
+                let text = format!("{table} was replaced; the flow goes on from what is stored");
+                return Err(source_error(PostgresError::transient(text)));
+            }
+            Some(Change::Restarted) => {
+                let text = format!("{table} was truncated with RESTART IDENTITY");
+                return Err(source_error(PostgresError::transient(text)));
+            }
+            Some(Change::Rewritten) => "rewritten or emptied",
+            Some(Change::Altered) => "altered",
+        };
+        let (pipeline, sink) = (flow.pipeline(), flow.sink());
+        tracing::info!(pipeline, sink, "{table} was {what}; its ids go on, and so does the flow");
+        (self.facts, self.incarnation) = (facts, now);
+        let acked = self.acked.clone().unwrap_or_else(|| self.given.clone());
+        self.write_cursor(&acked).await
+    }
+
+    /// The sequence stands below nothing that was read.
+    async fn require_ahead(&mut self, page: &Page) -> Result<(), SourceError> {
+        let high = self.fence.position().high;
+        let highest_id = page.ids.last().copied().unwrap_or(high);
+        if page.newest >= high.max(highest_id) {
             return Ok(());
         }
-        let looking = self.facts.writers(&mut self.connection);
-        let writers = bounded("look at the outbox's writers", STATEMENT_WITHIN, looking).await;
-        self.fence.observe(&writers.map_err(source_error)?);
+        let looking = self.facts.newest(&mut self.connection);
+        let newest = bounded("read the outbox's sequence", STATEMENT_WITHIN, looking).await;
+        let newest = newest.map_err(source_error)?;
+        Ok(self.carried.flow.require_ahead(newest, high, highest_id)?)
+    }
+
+    /// False: the look is void, because the table's name stands for something else.
+    async fn look_at_writers(&mut self) -> Result<bool, SourceError> {
+        if !self.fence.wants_writers() {
+            return Ok(true);
+        }
+        let Self { facts, connection, carried, .. } = self;
+        let looking = facts.writers(connection, &carried.flow.settings.table);
+        let looked = bounded("look at the outbox's writers", STATEMENT_WITHIN, looking).await;
+        let (incarnation, writers) = looked.map_err(source_error)?;
+        if incarnation.as_ref() != Some(&self.incarnation) {
+            self.verify_again().await?;
+            return Ok(false);
+        }
+        self.fence.observe(&writers);
         let held = self.fence.held();
         let watching = self.held.watch(held, &self.facts, &mut self.connection, &self.carried.flow);
-        watching.await
+        watching.await.map(|()| true)
     }
 
     fn standing(&self) -> (i64, usize) {
@@ -260,12 +322,11 @@ impl OutboxSession {
     async fn write_cursor(&mut self, through: &Checkpoint) -> Result<(), SourceError> {
         let position = Position::from_checkpoint(through)
             .ok_or_else(|| SourceError::Halted("a checkpoint of another source".into()))?;
-        let writing = cursor::write(&mut self.connection, &self.carried.flow, &position);
+        let stored = Stored { position, token: self.token.take() };
+        let Self { connection, carried, incarnation, .. } = self;
+        let writing = cursor::write(connection, &carried.flow, incarnation, &stored);
         let written = bounded("write the cursor", STATEMENT_WITHIN, writing).await;
-        if !written.map_err(source_error)? {
-            let text = "the cursor was removed while the flow was running";
-            return Err(source_error(PostgresError::transient(text)));
-        }
+        self.token = written.map_err(source_error)?.ok_or_else(cursor::lost)?;
         self.acked = Some(through.clone());
         self.acked_at = Instant::now();
         Ok(())
@@ -278,7 +339,7 @@ impl OutboxSession {
             let kept = tokio::select! {
                 biased;
                 () = self.carried.pass.revoked(), if !self.hands_over => {
-                    self.hands_over = true;
+                    self.hand_over();
                     return SourceError::HandOver;
                 }
                 () = self.ack_due(settled) => self.ack_if_due(settled).await,
@@ -291,6 +352,11 @@ impl OutboxSession {
                 return error;
             }
         }
+    }
+
+    fn hand_over(&mut self) {
+        self.hands_over = true;
+        self.flow().set_attached(false);
     }
 
     async fn beat(&mut self) -> Result<(), SourceError> {

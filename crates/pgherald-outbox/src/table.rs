@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use pgherald_postgres::identifier;
+use pgherald_postgres::{identifier, literal};
 
 /// `schema.table`, each part as PostgreSQL would read it without quotes around it, or quoted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,6 +22,11 @@ impl TableName {
         let (schema, rest) = part(text).ok_or_else(wanted)?;
         let (table, rest) = rest.strip_prefix('.').and_then(part).ok_or_else(wanted)?;
         if rest.is_empty() { Ok(Self { schema, table }) } else { Err(wanted()) }
+    }
+
+    /// The condition that names it in `pg_class AS c` and `pg_namespace AS n`.
+    pub(crate) fn in_catalog(&self) -> String {
+        format!("n.nspname = {} AND c.relname = {}", literal(&self.schema), literal(&self.table))
     }
 
     /// As it stands in a statement.

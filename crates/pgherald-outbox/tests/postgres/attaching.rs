@@ -3,17 +3,7 @@
 use pgherald_core::{Source, SourceError};
 use pgherald_testkit::Postgres;
 
-use crate::rig::{Db, Process, ROOM, attach_soon, server, texts};
-
-fn said(error: &SourceError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
-}
+use crate::rig::{Db, Process, ROOM, attach_soon, said, server, texts};
 
 async fn refusal(process: &Process) -> SourceError {
     match process.sources[0].attach().await {
@@ -110,7 +100,7 @@ async fn latest_is_exact_with_writers_open() {
 }
 
 #[tokio::test]
-async fn a_sequence_below_the_cursor_halts() {
+async fn a_sequence_below_the_cursor_or_a_row_halts_and_names_the_repair() {
     let postgres = server().await;
     let mut db = Db::open(&postgres).await;
     let process = Process::one(&postgres.url(), "{}");
@@ -120,12 +110,22 @@ async fn a_sequence_below_the_cursor_halts() {
     let newest = reading.settled.newest().unwrap();
     reading.ack(&newest).await;
     drop(reading);
-    db.run("TRUNCATE pgherald.outbox RESTART IDENTITY").await;
+    let sequence = "'pgherald.outbox_id_seq'";
+    db.run(&format!("SELECT setval({sequence}, 2)")).await;
     let error = refusal(&process).await;
     assert!(matches!(error, SourceError::Halted(_)), "{error:?}");
     let text = said(&error);
-    assert!(text.contains("stands at 0, below the cursor at 3"), "{text}");
-    assert!(text.contains("pgherald remove --pipeline billing --sink bus"), "{text}");
+    assert!(text.contains("stands at 2, below the cursor at 3"), "{text}");
+    assert!(text.contains("pgherald setup --repair") && text.contains("duplicate key"), "{text}");
+    // A row that brought its own id.
+    db.run(&format!("SELECT setval({sequence}, 7)")).await;
+    db.run("INSERT INTO pgherald.outbox (id, channel) OVERRIDING SYSTEM VALUE VALUES (9, 'a')")
+        .await;
+    let text = said(&refusal(&process).await);
+    assert!(text.contains("stands at 7, below the highest id at 9"), "{text}");
+    // Restarted above everything, and not used since.
+    db.run("ALTER SEQUENCE pgherald.outbox_id_seq RESTART WITH 10").await;
+    process.session(0).await;
 }
 
 #[tokio::test]

@@ -3,6 +3,8 @@
 mod altering;
 mod attaching;
 mod deleting;
+mod incarnations;
 mod reading;
 mod rig;
 mod sleeping;
+mod watching;

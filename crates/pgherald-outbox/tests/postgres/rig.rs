@@ -126,7 +126,11 @@ impl Reading {
     }
 
     pub(crate) async fn ack(&mut self, through: &Checkpoint) {
-        self.session.ack(through).await.unwrap();
+        self.try_ack(through).await.unwrap();
+    }
+
+    pub(crate) async fn try_ack(&mut self, through: &Checkpoint) -> Result<(), SourceError> {
+        self.session.ack(through).await
     }
 }
 
@@ -142,6 +146,17 @@ pub(crate) async fn attach_soon(source: &OutboxSource) -> Reading {
         }
     };
     timeout(SOON, attaching).await.expect("the lock is free soon")
+}
+
+/// An error and its causes.
+pub(crate) fn said(error: &SourceError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text += &format!(": {error}");
+        cause = error.source();
+    }
+    text
 }
 
 pub(crate) fn texts(messages: &[Message]) -> Vec<String> {
