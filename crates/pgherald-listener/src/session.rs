@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use pgherald_core::{GapReason, MessageId};
 use pgherald_postgres::{
     Backend, LockKey, NOW_MICROS, PostgresError, PostgresSettings, ServerFacts, Wire, bounded,
-    connect, end_backend, from_micros, holder, literal, query, try_locks,
+    connect, end_backend, from_micros, holder, literal, once, pin_session, query, try_locks,
 };
 use sqlx::{
     PgConnection, Row,
@@ -56,6 +56,7 @@ pub(crate) struct LiveSession {
     pub(crate) id: u64,
     pub(crate) backend: Backend,
     pub(crate) version: String,
+    version_number: i32,
     pub(crate) clock: DatabaseClock,
     limit: Duration,
     /// Messages and gaps are numbered alike, so that no gap takes the number of another.
@@ -88,7 +89,6 @@ impl LiveSession {
         let doing = "begin the LISTEN session";
         let starting = async {
             let facts = ServerFacts::read(wire.connection().await?).await?;
-            wire.query(&session_settings(facts.version, limit)).await?;
             wire.listen([&Arc::from(HEARTBEAT_CHANNEL)]).await?;
             let asked = Instant::now();
             let now = read_now(wire.connection().await?).await?;
@@ -100,6 +100,7 @@ impl LiveSession {
             id: rand::random(),
             backend: facts.backend,
             version: facts.version_text,
+            version_number: facts.version,
             clock,
             limit,
             entries: 0,
@@ -115,7 +116,7 @@ impl LiveSession {
     ) -> Result<Vec<(Beat, i32)>, PostgresError> {
         let number = self.take_numbers(1);
         let nonce = pulse_statement(&payloads(self.id, number, &[]));
-        let sending = query(second, &nonce);
+        let sending = once(second, &nonce);
         bounded("announce on the heartbeat channel", self.limit, sending).await?;
         let mut beats = Vec::new();
         let id = self.id;
@@ -130,7 +131,19 @@ impl LiveSession {
             }
         };
         timeout(self.limit, hearing).await.unwrap_or_else(|_| Err(PostgresError::pooler()))?;
+        self.settle_in().await?;
         Ok(beats)
+    }
+
+    /// Sets what the session depends on, now that it is known to be ours.
+    async fn settle_in(&mut self) -> Result<(), PostgresError> {
+        let own = session_settings(self.version_number, self.limit);
+        let setting = async {
+            let connection = self.wire.connection().await?;
+            pin_session(connection).await?;
+            query(connection, &own).await
+        };
+        bounded("begin the LISTEN session", self.limit, setting).await.map(drop)
     }
 
     /// The id of the next message or gap: `<session>-<n>`.
@@ -268,7 +281,7 @@ fn silent(doing: &str, limit: Duration) -> Loss {
 }
 
 async fn read_now(connection: &mut PgConnection) -> Result<std::time::SystemTime, sqlx::Error> {
-    let rows = query(connection, &format!("SELECT {NOW_MICROS}")).await?;
+    let rows = once(connection, &format!("SELECT {NOW_MICROS}")).await?;
     Ok(from_micros(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?))
 }
 

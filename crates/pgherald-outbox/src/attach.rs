@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pgherald_core::SourceError;
 use pgherald_postgres::{
-    PostgresError, ServerFacts, bounded, connect, end_backend, holder, lock_holder_settings, query,
-    schema_state, try_locks,
+    PostgresError, Purpose, bounded, holder, lock_holder_settings, open, query, schema_state,
+    try_locks,
 };
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -40,21 +40,16 @@ pub(crate) struct Attachment {
 }
 
 impl Candidate {
-    /// Connects and checks. First ends the flow's former session, which may still hold the lock.
+    /// Opens a session and checks. First ends the flow's former session, which may still hold the lock.
     pub(crate) async fn connect(flow: &FlowFacts) -> Result<Self, SourceError> {
         let connecting = Self::try_connect(flow);
         connecting.await.map_err(source_error)
     }
 
     async fn try_connect(flow: &FlowFacts) -> Result<Self, PostgresError> {
-        let mut connection = connect(&flow.postgres).await?;
-        let reading = ServerFacts::read(&mut connection);
-        let server = bounded("read the server's settings", STATEMENT_WITHIN, reading).await?;
-        server.require_outbox()?;
-        if let Some(former) = flow.former_backend().filter(|former| *former != server.backend) {
-            let ending = end_backend(&mut connection, &former);
-            bounded("end the former session", STATEMENT_WITHIN, ending).await?;
-        }
+        let former = flow.former_backend();
+        let opening = open(&flow.postgres, Purpose::Outbox, former.as_ref());
+        let (mut connection, server) = opening.await?;
         let settings = session_settings();
         let setting = query(&mut connection, &settings);
         bounded("begin the outbox's session", STATEMENT_WITHIN, setting).await?;

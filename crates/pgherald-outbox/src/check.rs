@@ -2,7 +2,7 @@
 
 use pgherald_core::Finding;
 use pgherald_postgres::{
-    PostgresError, PostgresSettings, ServerFacts, connect, query, schema_state,
+    PostgresError, PostgresSettings, Purpose, open, query, schema_state,
 };
 use sqlx::PgConnection;
 
@@ -36,7 +36,7 @@ async fn inspect(
     settings: &OutboxSettings,
     subject: &str,
 ) -> Result<Vec<Finding>, PostgresError> {
-    let mut connection = connect(postgres).await?;
+    let (mut connection, _) = open(postgres, Purpose::Outbox, None).await?;
     let work = look(&mut connection, settings, subject);
     // Every statement is bounded by the server, too.
     match tokio::time::timeout(STATEMENT_WITHIN, work).await {
@@ -51,8 +51,6 @@ async fn look(
     subject: &str,
 ) -> Result<Vec<Finding>, PostgresError> {
     let of = |error: sqlx::Error| PostgresError::of("look at the outbox", &error);
-    let server = ServerFacts::read(connection).await.map_err(of)?;
-    server.require_outbox()?;
     query(connection, &session_settings()).await.map_err(of)?;
     schema_state(connection).await.map_err(of)?.require_usable()?;
     let facts = TableFacts::require(connection, &settings.table).await?;

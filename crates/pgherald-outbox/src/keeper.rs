@@ -6,9 +6,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pgherald_core::Backoff;
-use pgherald_postgres::{
-    PostgresError, PostgresSettings, ServerFacts, bounded, connect, literal, query,
-};
+use pgherald_postgres::{PostgresError, PostgresSettings, Purpose, bounded, literal, open, query};
 use sqlx::{PgConnection, Row};
 use tokio::time::{Instant, sleep};
 
@@ -105,9 +103,7 @@ impl Keeper {
 
 impl<'a> Session<'a> {
     async fn begin(keeper: &'a Keeper) -> Result<Self, PostgresError> {
-        let mut connection = connect(&keeper.postgres).await?;
-        let reading = ServerFacts::read(&mut connection);
-        bounded("read the server's settings", STATEMENT_WITHIN, reading).await?.require_outbox()?;
+        let (mut connection, _) = open(&keeper.postgres, Purpose::Outbox, None).await?;
         let facts = TableFacts::require(&mut connection, &keeper.table).await?;
         let settings = session_settings() + "; SET synchronous_commit = off";
         let setting = query(&mut connection, &settings);

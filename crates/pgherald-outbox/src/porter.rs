@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use pgherald_core::Backoff;
 use pgherald_postgres::{
-    PostgresError, PostgresSettings, ServerFacts, Wire, bounded, connect, query,
+    PostgresError, PostgresSettings, Purpose, Wire, bounded, open_wire, query,
 };
 use sqlx::{PgConnection, Row};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -71,16 +71,14 @@ impl Porter {
 
 impl<'a> Watch<'a> {
     async fn begin(porter: &'a Porter) -> Result<Self, PostgresError> {
-        // By hand first: the wire's own attempt would only say that time ran out.
-        let mut first = connect(&porter.postgres).await?;
-        let reading = ServerFacts::read(&mut first);
-        bounded("read the server's settings", STATEMENT_WITHIN, reading).await?.require_outbox()?;
-        let facts = TableFacts::require(&mut first, &porter.table).await?;
-        let looking = bell_is_there(&mut first, &facts);
+        let (mut wire, _) = open_wire(&porter.postgres, Purpose::Outbox).await?;
+        let connecting = wire.connection();
+        let connection =
+            bounded("begin the porter's session", STATEMENT_WITHIN, connecting).await?;
+        let facts = TableFacts::require(connection, &porter.table).await?;
+        let looking = bell_is_there(connection, &facts);
         let there = bounded("look for the doorbell", STATEMENT_WITHIN, looking).await?;
         porter.bell.set_absent(!there);
-        drop(first);
-        let mut wire = Wire::connect(&porter.postgres).await?;
         let beginning = async {
             wire.query(&session_settings()).await?;
             wire.listen([&Arc::from(DOORBELL_CHANNEL)]).await

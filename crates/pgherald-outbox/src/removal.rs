@@ -1,7 +1,7 @@
 //! `pgherald remove`: forgets cursors that hold back deletion.
 
 use pgherald_postgres::{
-    LockKey, PostgresError, PostgresSettings, bounded, connect, holder, literal, query,
+    LockKey, PostgresError, PostgresSettings, Purpose, bounded, holder, literal, open, query,
     schema_state, try_locks,
 };
 use sqlx::{PgConnection, Row};
@@ -29,7 +29,7 @@ pub async fn remove(
     pipeline: &str,
     sink: Option<&str>,
 ) -> Result<Vec<Removal>, PostgresError> {
-    let mut connection = connect(postgres).await?;
+    let (mut connection, _) = open(postgres, Purpose::Outbox, None).await?;
     let looking = schema_state(&mut connection);
     bounded("look at schema pgherald", STATEMENT_WITHIN, looking).await?.require_usable()?;
     let finding = find(&mut connection, pipeline, sink);

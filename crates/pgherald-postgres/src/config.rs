@@ -1,6 +1,6 @@
 //! `[postgres]`: which database.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::LazyLock};
 
 use pgherald_core::{Problems, Secret, is_loopback};
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ impl PostgresSettings {
     fn new(options: PgConnectOptions) -> Self {
         let shown = show(&options).into();
         let options = options
-            .application_name(&format!("pgherald/{}", std::process::id()))
+            .application_name(application_name())
             .extra_float_digits(None)
             .disable_statement_logging();
         Self { options, shown }
@@ -122,6 +122,14 @@ impl fmt::Debug for PostgresSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PostgresSettings({})", self.shown)
     }
+}
+
+/// What the sessions of this process call themselves: nobody else's do, also after the process id is
+/// used again.
+pub(crate) fn application_name() -> &'static str {
+    static NAME: LazyLock<String> =
+        LazyLock::new(|| format!("pgherald/{}/{:016x}", std::process::id(), rand::random::<u64>()));
+    &NAME
 }
 
 fn show(options: &PgConnectOptions) -> String {

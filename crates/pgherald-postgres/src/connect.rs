@@ -11,7 +11,7 @@ use crate::{PostgresError, PostgresSettings};
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Opens one connection, within [`CONNECT_TIMEOUT`]. Sends no startup parameter that a pooler
-/// would refuse.
+/// would refuse, and sets nothing: its statements go through [`crate::once`].
 ///
 /// # Errors
 /// Classified, and in words that name the server.

@@ -16,7 +16,7 @@ use tokio::{sync::Mutex, time::Instant};
 pub use self::desk::{Desk, Filter, Kept, Letter};
 use self::{letter::message, statements::Flow};
 use crate::{
-    Class, PostgresError, PostgresSettings, SchemaState, bounded, connect, query, schema_state,
+    Class, PostgresError, PostgresSettings, SchemaState, bounded, connect, once, schema_state,
 };
 
 /// How long one statement may take; a lock in its way is waited for more briefly.
@@ -71,7 +71,7 @@ impl DeadLetterStore {
             Some(connection) => connection,
             None => self.open().await?,
         };
-        let rows = bounded(doing, STATEMENT_WITHIN, query(&mut connection, sql)).await?;
+        let rows = bounded(doing, STATEMENT_WITHIN, once(&mut connection, sql)).await?;
         place.connection = Some(connection);
         // The first row is that of the settings.
         Ok(rows.into_iter().skip(1).collect())

@@ -2,12 +2,15 @@
 //! process carries which pipeline, and the objects in schema `pgherald`.
 //!
 //! Statements go through the simple protocol everywhere ([`query`]), because poolers without
-//! prepared statements exist; nothing here leaves a transaction open.
+//! prepared statements exist; nothing here leaves a transaction open. A session that lasts is made by
+//! [`open`]; a connection that only [`connect`] made runs its statements through [`once`].
 
 mod config;
 mod connect;
 mod error;
 mod lock;
+mod open;
+mod pins;
 mod quote;
 mod server;
 mod wire;
@@ -25,6 +28,8 @@ pub use self::{
     dead_letters::{DeadLetterStore, Desk, Filter, FlowDeadLetters, Kept, Letter},
     error::{Class, PostgresError},
     lock::{Holder, LockKey, holder, lock_holder_settings, try_locks},
+    open::{Purpose, open, open_wire},
+    pins::{once, pin_session},
     quote::{dollar_quoted, identifier, literal},
     schema::{SCHEMA_VERSION, SchemaState, schema_state},
     server::{Backend, NOW_MICROS, ServerFacts, end_backend, from_micros, to_micros},

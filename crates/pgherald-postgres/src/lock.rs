@@ -53,11 +53,17 @@ pub struct Holder {
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "pid {} from {}", self.pid, self.client.as_deref().unwrap_or("a local socket"))?;
-        match self.application.as_str() {
+        match shown(&self.application) {
             "" => Ok(()),
             application => write!(f, " ({application})"),
         }
     }
+}
+
+/// What a session calls itself, without the random part of ours.
+fn shown(application: &str) -> &str {
+    let ours = application.strip_prefix("pgherald/").and_then(|rest| rest.split_once('/'));
+    ours.map_or(application, |(pid, _)| &application[.."pgherald/".len() + pid.len()])
 }
 
 /// Tries every lock once, in one statement; says for each whether this session holds it now.
@@ -89,7 +95,7 @@ fn try_statement(keys: &[LockKey]) -> String {
     format!("SELECT v.n, pg_try_advisory_lock(v.k) FROM (VALUES {values}) AS v(n, k)")
 }
 
-/// SQL for a session that holds a lock. One that the network or a stopped process cut off ends by
+/// SQL for an opened session ([`crate::open`]) that holds a lock. One that the network or a stopped process cut off ends by
 /// itself: after three heartbeats without a statement, or two without the peer taking data.
 #[must_use]
 pub fn lock_holder_settings(heartbeat: Duration, statement_within: Duration) -> String {
@@ -97,9 +103,7 @@ pub fn lock_holder_settings(heartbeat: Duration, statement_within: Duration) -> 
     format!(
         "SET tcp_user_timeout = {}; SET tcp_keepalives_idle = {seconds}; \
          SET tcp_keepalives_interval = {seconds}; SET tcp_keepalives_count = 2; \
-         SET idle_session_timeout = {}; SET statement_timeout = {}; \
-         SET default_transaction_isolation = 'read committed'; \
-         SET default_transaction_read_only = off; SET search_path = pg_catalog",
+         SET idle_session_timeout = {}; SET statement_timeout = {}",
         ms * 2,
         ms * 3,
         statement_within.as_millis(),
@@ -157,5 +161,7 @@ mod tests {
     fn a_holder_reads_well() {
         let holder = Holder { pid: 7, client: Some("10.0.0.1:99".into()), application: "x".into() };
         assert_eq!(holder.to_string(), "pid 7 from 10.0.0.1:99 (x)");
+        let ours = Holder { application: "pgherald/12/00ff".into(), ..holder };
+        assert_eq!(ours.to_string(), "pid 7 from 10.0.0.1:99 (pgherald/12)");
     }
 }

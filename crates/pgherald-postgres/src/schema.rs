@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row};
 
-use crate::{PostgresError, query};
+use crate::{PostgresError, once};
 
 /// The version of the schema that this program installs.
 pub const SCHEMA_VERSION: i32 = 2;
@@ -71,10 +71,10 @@ pub(crate) async fn installed_version(
     const THERE: &str = "SELECT FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = 'pgherald' AND c.relname = 'schema_version'";
-    if query(connection, THERE).await?.is_empty() {
+    if once(connection, THERE).await?.is_empty() {
         return Ok(None);
     }
-    let rows = query(connection, "SELECT version FROM pgherald.schema_version").await?;
+    let rows = once(connection, "SELECT version FROM pgherald.schema_version").await?;
     rows.first().map(|row| row.try_get(0)).transpose()
 }
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::{PgConnection, Row};
 
-use crate::{PostgresError, literal, query};
+use crate::{PostgresError, config::application_name, literal, once};
 
 /// SQL for the server's clock in microseconds since 1970, exact (no floating point).
 pub const NOW_MICROS: &str = "(extract(epoch FROM clock_timestamp())::numeric * 1000000)::bigint";
@@ -53,7 +53,7 @@ impl ServerFacts {
              current_setting('server_version'), current_setting('server_encoding'), \
              pg_is_in_recovery(), pg_backend_pid(), coalesce((SELECT backend_start::text \
              FROM pg_stat_activity WHERE pid = pg_backend_pid()), '')";
-        let rows = query(connection, SQL).await?;
+        let rows = once(connection, SQL).await?;
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         Ok(Self {
             version: row.try_get(0)?,
@@ -106,6 +106,10 @@ impl ServerFacts {
 
 /// Ends one of our own former server processes, if it is still there, and waits up to a second
 /// until it is gone and its locks are free. The same role may.
+///
+/// A pooler in session mode gives that server process to another client when ours is cut off: it is
+/// left alone unless it still calls itself by the name that only this process's sessions have, and
+/// still holds an advisory lock (a pooler frees them before it gives a process on).
 pub async fn end_backend(
     connection: &mut PgConnection,
     backend: &Backend,
@@ -116,11 +120,14 @@ pub async fn end_backend(
     };
     let sql = format!(
         "SELECT {terminate} FROM pg_stat_activity \
-         WHERE pid = {} AND backend_start::text = {}",
+         WHERE pid = {} AND backend_start::text = {} AND application_name = {} \
+         AND EXISTS (SELECT FROM pg_locks l WHERE l.pid = {} AND l.locktype = 'advisory')",
         backend.pid,
-        literal(&backend.start)
+        literal(&backend.start),
+        literal(application_name()),
+        backend.pid
     );
-    Ok(!query(connection, &sql).await?.is_empty())
+    Ok(!once(connection, &sql).await?.is_empty())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use self::script::{MIGRATIONS, Migration};
 use crate::{
-    CONNECT_TIMEOUT, PostgresError, PostgresSettings, bounded, connect, literal, query,
+    CONNECT_TIMEOUT, PostgresError, PostgresSettings, bounded, connect, literal, once,
     schema::{SchemaState, installed_version},
 };
 
@@ -138,7 +138,7 @@ impl Installer<'_> {
         let mut attempt = 1;
         loop {
             let running = bounded(doing, STEP_TIMEOUT, async {
-                match query(&mut self.connection, sql).await {
+                match once(&mut self.connection, sql).await {
                     Ok(_) => Ok(None),
                     Err(error) if is_in_the_way(&error) => Ok(Some(error)),
                     Err(error) => Err(error),
@@ -166,7 +166,7 @@ impl Installer<'_> {
 
     async fn knows_role(&mut self, role: &str) -> Result<bool, PostgresError> {
         let sql = format!("SELECT FROM pg_roles WHERE rolname = {}", literal(role));
-        let reading = query(&mut self.connection, &sql);
+        let reading = once(&mut self.connection, &sql);
         Ok(!bounded("read the roles", CONNECT_TIMEOUT, reading).await?.is_empty())
     }
 
@@ -179,7 +179,7 @@ impl Installer<'_> {
              WHERE l.granted AND l.pid <> pg_backend_pid() AND n.nspname = 'pgherald' \
              AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) \
              AND a.state LIKE 'idle in transaction%'";
-        let reading = query(&mut self.connection, SQL);
+        let reading = once(&mut self.connection, SQL);
         let rows = bounded("read the locks", CONNECT_TIMEOUT, reading).await.unwrap_or_default();
         let who = rows.first().map(|row| sqlx::Row::get::<String, _>(row, 0)).unwrap_or_default();
         if who.is_empty() { who } else { format!("; idle in a transaction: {who}") }

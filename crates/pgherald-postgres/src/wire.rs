@@ -9,7 +9,7 @@ use std::{
 
 use futures_util::FutureExt;
 use sqlx::{
-    Acquire, PgPool,
+    Acquire, PgConnection, PgPool,
     postgres::{PgListener, PgNotification, PgPoolOptions, PgRow},
 };
 use tokio::{runtime::Builder, time::timeout};
@@ -61,7 +61,7 @@ impl Wire {
     }
 
     /// The connection itself, for helpers that run statements.
-    pub async fn connection(&mut self) -> Result<&mut sqlx::PgConnection, sqlx::Error> {
+    pub async fn connection(&mut self) -> Result<&mut PgConnection, sqlx::Error> {
         if self.ended {
             return Err(sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()));
         }
@@ -104,6 +104,17 @@ impl Wire {
     /// The same, also when the task has used up its turn.
     pub fn next_left(&mut self) -> Option<Result<PgNotification, PostgresError>> {
         tokio::task::unconstrained(self.next()).now_or_never()
+    }
+
+    /// The connection without the receiver: what is announced is not heard any more. A wire that
+    /// has ended gives no connection.
+    pub(crate) async fn into_connection(mut self) -> Result<PgConnection, sqlx::Error> {
+        if self.ended {
+            return Err(sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()));
+        }
+        // sqlx says UNLISTEN and gives it back to its pool, which holds no other.
+        drop(self.listener.0.take());
+        Ok(self.pool.acquire().await?.detach())
     }
 
     /// Ends the session, so that its locks are free at once; gives up after a second.

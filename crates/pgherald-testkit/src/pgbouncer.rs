@@ -15,7 +15,16 @@ use crate::{debian, eventually, free_port, packages, postgres_data, tool};
 
 const START: Duration = Duration::from_secs(20);
 
-/// A pgbouncer on 127.0.0.1 in transaction mode. It ends with this value.
+/// When a client gets another session of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolMode {
+    /// For each transaction.
+    Transaction,
+    /// For each connection.
+    Session,
+}
+
+/// A pgbouncer on 127.0.0.1. It ends with this value.
 #[derive(Debug)]
 pub struct Pgbouncer {
     port: u16,
@@ -24,14 +33,19 @@ pub struct Pgbouncer {
 }
 
 impl Pgbouncer {
-    /// In front of a server that trusts everybody.
+    /// In transaction mode, in front of a server that trusts everybody.
     pub async fn start(postgres: &Postgres) -> Result<Self> {
+        Self::start_in(PoolMode::Transaction, postgres).await
+    }
+
+    /// In front of a server that trusts everybody.
+    pub async fn start_in(mode: PoolMode, postgres: &Postgres) -> Result<Self> {
         let account = Account::unprivileged()?;
         let (port, scratch) = (free_port(), Scratch::new("pgbouncer")?);
         let (binary, libraries) = program(&scratch).await?;
         let file = scratch.path().join("pgbouncer.ini");
         let users = scratch.path().join("users.txt");
-        let wrote = fs::write(&file, text(port, postgres.port(), &users))
+        let wrote = fs::write(&file, text(mode, port, postgres.port(), &users))
             .and_then(|()| fs::write(&users, "\"postgres\" \"\"\n"));
         wrote.map_err(|error| Error::because(file.display(), error))?;
         let mut command = guarded(&binary, "KILL");
@@ -76,12 +90,17 @@ async fn program(scratch: &Scratch) -> Result<(PathBuf, Option<PathBuf>)> {
     Ok((copy.join("usr/sbin/pgbouncer"), Some(debian::libraries(&copy))))
 }
 
-/// Whoever runs a statement gets a session of the server, and loses it at its end.
-fn text(port: u16, server: u16, users: &std::path::Path) -> String {
+/// In transaction mode whoever runs a statement gets a session of the server, and loses it at its
+/// end.
+fn text(mode: PoolMode, port: u16, server: u16, users: &std::path::Path) -> String {
+    let (mode, size) = match mode {
+        PoolMode::Transaction => ("transaction", 2),
+        PoolMode::Session => ("session", 20),
+    };
     format!(
         "[databases]\n* = host=127.0.0.1 port={server}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n\
          listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {}\n\
-         pool_mode = transaction\ndefault_pool_size = 2\nmax_client_conn = 50\n",
+         pool_mode = {mode}\ndefault_pool_size = {size}\nmax_client_conn = 50\n",
         users.display()
     )
 }

@@ -2,6 +2,7 @@
 
 mod examples;
 mod faults;
+mod hostile;
 mod listener;
 mod names;
 mod overflow;

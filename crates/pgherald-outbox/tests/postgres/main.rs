@@ -3,6 +3,7 @@
 mod altering;
 mod attaching;
 mod deleting;
+mod hostile;
 mod incarnations;
 mod reading;
 mod rig;

@@ -6,7 +6,8 @@ use futures_util::TryStreamExt;
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 
 use crate::{
-    PostgresError, PostgresSettings, bounded, connect, from_micros, literal, query, schema_state,
+    PostgresError, PostgresSettings, bounded, connect, from_micros, literal, once, pins::for_once,
+    schema_state,
 };
 
 /// How long one statement may take; all of a large table may be asked for.
@@ -101,7 +102,8 @@ impl Desk {
         each: &mut (dyn FnMut(Kept) + Send),
     ) -> Result<(), PostgresError> {
         let sql = format!(
-            "SELECT {} FROM pgherald.dead_letter WHERE {} ORDER BY created_at, pipeline, sink, id",
+            "{}SELECT {} FROM pgherald.dead_letter WHERE {} ORDER BY created_at, pipeline, sink, id",
+            for_once(&self.connection),
             columns(),
             condition(filter)
         );
@@ -199,7 +201,7 @@ impl Desk {
     }
 
     async fn run(&mut self, doing: &str, sql: &str) -> Result<Vec<PgRow>, PostgresError> {
-        let rows = bounded(doing, STATEMENT_WITHIN, query(&mut self.connection, sql)).await?;
+        let rows = bounded(doing, STATEMENT_WITHIN, once(&mut self.connection, sql)).await?;
         // The first row is that of the settings.
         Ok(rows.into_iter().skip(1).collect())
     }

@@ -6,6 +6,7 @@ use pgherald_testkit::{Postgres, packages::PostgresVersion};
 use sqlx::Row;
 
 use super::*;
+use crate::query;
 use crate::schema_state;
 
 async fn open(postgres: &Postgres) -> PgConnection {

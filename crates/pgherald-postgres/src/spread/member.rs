@@ -10,8 +10,7 @@ use super::{
     seat::{Place, Shared},
 };
 use crate::{
-    Backend, PostgresError, PostgresSettings, ServerFacts, bounded, connect, end_backend,
-    lock_holder_settings, query,
+    Backend, PostgresError, PostgresSettings, Purpose, bounded, lock_holder_settings, open, query,
 };
 
 /// How often everybody looks.
@@ -37,14 +36,8 @@ impl<'a> Membership<'a> {
         seats: &'a BTreeMap<Unit, Arc<Shared>>,
         former: &mut Option<Backend>,
     ) -> Result<Self, PostgresError> {
-        let mut connection = connect(postgres).await?;
-        let reading = ServerFacts::read(&mut connection);
-        let server = bounded("read the server's settings", STATEMENT_WITHIN, reading).await?;
-        server.require_outbox()?;
-        if let Some(former) = former.take().filter(|former| *former != server.backend) {
-            let ending = end_backend(&mut connection, &former);
-            bounded("end the former membership", STATEMENT_WITHIN, ending).await?;
-        }
+        let opening = open(postgres, Purpose::Outbox, former.as_ref());
+        let (mut connection, server) = opening.await?;
         let settings = lock_holder_settings(HEARTBEAT, STATEMENT_WITHIN);
         let setting = query(&mut connection, &settings);
         bounded("begin the membership", STATEMENT_WITHIN, setting).await?;
