@@ -100,7 +100,7 @@ async fn ten_mistakes_give_ten_messages_in_one_run() {
         "postgres.url",
         "shutdown.drain_deadline",
     ];
-    for command in ["run", "check", "config", "health"] {
+    for command in ["run", "check", "config"] {
         let said = with_config(command, &path).await;
         assert_eq!(said.code, Some(2), "{}", said.all());
         let lines = said.err.lines().filter_map(|line| line.strip_prefix("  "));
@@ -132,7 +132,7 @@ async fn usage_errors_and_missing_files_exit_2() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn help_shows_examples_of_every_command() {
-    for command in ["run", "check", "config", "health"] {
+    for command in ["run", "check", "config"] {
         let said = said(&mut pgherald(&[command, "--help"]).await).await;
         assert_eq!(said.code, Some(0), "{}", said.all());
         assert!(said.out.contains(&format!("  pgherald {command}")), "{}", said.out);

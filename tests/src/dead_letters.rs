@@ -1,11 +1,14 @@
 //! What a sink rejects is kept before anything behind it is sent, and comes again when it is asked
 //! for.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, process::Stdio, time::Duration};
 
 use pgherald_postgres::{PostgresSettings, SetupOptions, setup};
-use pgherald_testkit::{Bridge, KafkaConsumer, KafkaRecord, Postgres, Scratch, eventually};
+use pgherald_testkit::{
+    Bridge, KafkaConsumer, KafkaRecord, Postgres, Scratch, bridge_binary, eventually,
+};
 use sqlx::{Connection, PgConnection, Row};
+use tokio::process::Command;
 
 use crate::{
     command_line::{Said, file, pgherald, said},
@@ -50,6 +53,17 @@ impl Scene {
     async fn command(&self, arguments: &[&str]) -> Said {
         let config = ["--config", self.config.1.to_str().unwrap(), "dead-letters"];
         said(&mut pgherald(&[&config, arguments].concat()).await).await
+    }
+
+    /// The same on a terminal.
+    async fn on_a_terminal(&self, arguments: &str) -> String {
+        let binary = bridge_binary().await.unwrap();
+        let (binary, config) = (binary.display(), self.config.1.display());
+        let typed = format!("{binary} --config {config} dead-letters {arguments}");
+        let mut script = Command::new("script");
+        script.args(["-qec", &typed, "/dev/null"]).stdin(Stdio::null());
+        script.stdout(Stdio::piped()).stderr(Stdio::piped());
+        said(&mut script).await.all()
     }
 
     /// The payloads that arrived, without gaps, once there are so many; the large one is `POISON`.
@@ -228,4 +242,31 @@ async fn waits(bridge: &Bridge, why: &str) {
     if eventually("the flow waits", Duration::from_secs(60), told).await.is_err() {
         panic!("{:?}\n{}", bridge.readyz().await, bridge.log());
     }
+}
+
+/// Whoever may NOTIFY writes on the terminal of whoever looks at it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_gets_no_control_characters() {
+    let mut scene = Scene::start("dead_letters_terminal", true).await;
+    scene
+        .run(
+            "INSERT INTO pgherald.dead_letter (pipeline, sink, id, channel, headers, payload, reason, \
+             attempts, message_time, first_attempt_at, last_attempt_at) VALUES ('p', 'bus', '1-1', \
+             'orders', jsonb_build_object('h', U&'\\009b31m'), \
+             convert_to(U&'\\001b[2J\\001b]0;title\\0007\\009b31m \\202e ok', 'UTF8'), \
+             U&'refused \\001b[31m', 1, now(), now(), now())",
+        )
+        .await;
+    for arguments in ["show 1-1", "show 1-1 --format json", "list", "list --format json", "show 2"]
+    {
+        let shown = scene.on_a_terminal(arguments).await;
+        let lines = shown.replace("\r\n", "\n");
+        let bad = lines.chars().find(|c| (c.is_control() && *c != '\n') || *c == '\u{202e}');
+        assert_eq!(bad, None, "{arguments}: {lines:?}");
+        assert!(lines.contains("1-1") || lines.contains("no dead letter"), "{lines:?}");
+    }
+    let shown = scene.on_a_terminal("show 1-1").await;
+    assert!(shown.contains("\\u001b[2J") && shown.contains("ok"), "{shown:?}");
+    // A pipe gets the payload as it is.
+    assert!(scene.command(&["show", "1-1"]).await.out.contains("\u{1b}[2J"));
 }

@@ -17,13 +17,16 @@ const HTTP_TOKEN: &str = "h00k-bearer-t0ken";
 const HTTP_API_KEY: &str = "h00k-api-k3y";
 const HTTP_SECRETS: [&str; 2] =
     ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "whsec_plJ3nmyCDGBKInavdOK15jslplJ3nmyC"];
+/// The path and the parameters of a webhook.
+const WEBHOOK: [&str; 2] = ["T0/B0/p4th-s3cret", "5ig-s3cret"];
 /// Stands in every payload, and nowhere else.
 const PAYLOAD: &str = "sent_us";
 
 fn assert_no_secret(text: &str, what: &str) {
     let brokers = [NATS_PASSWORD, NATS_TOKEN, KAFKA_PASSWORD];
     let http = [HTTP_PASSWORD, HTTP_TOKEN, HTTP_API_KEY];
-    let all = POSTGRES.into_iter().chain(brokers).chain(http).chain(HTTP_SECRETS);
+    let http = http.into_iter().chain(HTTP_SECRETS).chain(WEBHOOK);
+    let all = POSTGRES.into_iter().chain(brokers).chain(http);
     for secret in all {
         let shown = text.lines().find(|line| line.contains(secret));
         assert_eq!(shown, None, "{what} shows {secret}");
@@ -59,9 +62,12 @@ async fn stage() -> Stage {
     );
     let hook = HttpReceiver::start().await.unwrap();
     let [old, new] = HTTP_SECRETS;
+    let ([path, sig], nobody) = (WEBHOOK, free_port());
     let hooks = format!(
         "[pipelines.p.sinks.basic.http]\nurl = \"http://app:{HTTP_PASSWORD}@127.0.0.1:{}/\"\n\
          secret = \"{old} {new}\"\nheaders.x-api-key = \"{HTTP_API_KEY}\"\n\
+         [pipelines.p.sinks.chat.http]\nurl = \"http://127.0.0.1:{nobody}/{path}?sig={sig}\"\n\
+         gap_url = \"http://127.0.0.1:{nobody}/gaps/{path}\"\n\
          [pipelines.p.sinks.bearer.http]\nurl = \"{}\"\nbearer_token = \"{HTTP_TOKEN}\"",
         hook.port(),
         hook.url("/")
@@ -137,7 +143,7 @@ async fn no_command_shows_one() {
     }
     let mut command = pgherald(&["config"]).await;
     let effective = said(command.env("PGHERALD_CONFIG", &good.1)).await;
-    assert_eq!(effective.out.matches("[redacted]").count(), 8, "{}", effective.out);
+    assert_eq!(effective.out.matches("[redacted]").count(), 10, "{}", effective.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,8 @@
 
 mod answer;
 mod flows;
+mod hosts;
 mod page;
 mod server;
 
-pub(crate) use self::{answer::Admin, flows::FlowView, server::serve};
+pub(crate) use self::{answer::Admin, flows::FlowView, hosts::Hosts, server::serve};

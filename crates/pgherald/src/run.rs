@@ -10,7 +10,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    admin::{self, Admin},
+    admin::{self, Admin, Hosts},
     config::{Loaded, Origin, Settings},
     metrics::Exporter,
     signals::{Asked, Signals},
@@ -41,7 +41,13 @@ pub(crate) async fn run(loaded: Loaded, origin: Origin) -> bool {
     announce(&loaded);
     let stop = CancellationToken::new();
     let (work, views) = wire(&loaded.settings, &stop);
-    let admin = Admin { started: std::time::SystemTime::now(), flows: views, exporter };
+    let admin = Admin {
+        started: std::time::SystemTime::now(),
+        flows: views,
+        exporter,
+        hosts: Hosts::of(loaded.settings.listen),
+        scrubber: loaded.scrubber.clone(),
+    };
     let _background = background(&loaded.settings, admin);
     let drain = loaded.settings.drain;
     let reread = move || {

@@ -13,9 +13,10 @@ use serde::Serialize;
 
 use super::{
     flows::{FlowDocument, FlowView, readiness},
+    hosts::Hosts,
     page,
 };
-use crate::metrics::Exporter;
+use crate::{metrics::Exporter, scrub::Scrubber};
 
 /// How the running instance introduces itself, so that `check` knows it.
 const SERVER: &str = concat!("pgherald/", env!("CARGO_PKG_VERSION"));
@@ -28,6 +29,10 @@ pub(crate) struct Admin {
     pub(crate) started: SystemTime,
     pub(crate) flows: Vec<FlowView>,
     pub(crate) exporter: Exporter,
+    /// Under which names the pages may be asked for.
+    pub(crate) hosts: Hosts,
+    /// Nothing is shown that it has not seen.
+    pub(crate) scrubber: Scrubber,
 }
 
 /// What `/status` shows.
@@ -40,8 +45,13 @@ struct StatusDocument<'a> {
 }
 
 impl Admin {
-    /// Answers one request.
-    pub(super) fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    /// Answers one request; `host` is what its header of that name says.
+    pub(super) fn answer(
+        &self,
+        method: &Method,
+        path: &str,
+        host: Option<&HeaderValue>,
+    ) -> Response<Full<Bytes>> {
         if method != Method::GET && method != Method::HEAD {
             let text = "only GET and HEAD are answered here\n";
             let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, text.into());
@@ -51,12 +61,16 @@ impl Admin {
         match path {
             "/livez" => respond(StatusCode::OK, TEXT, "alive\n".into()),
             "/readyz" => self.readyz(),
+            "/metrics" | "/status" | "/" if !self.hosts.allow(host) => {
+                let text = format!("not under this name; {}\n", self.hosts);
+                respond(StatusCode::MISDIRECTED_REQUEST, TEXT, text)
+            }
             "/metrics" => {
                 let kind = "text/plain; version=0.0.4; charset=utf-8";
-                respond(StatusCode::OK, kind, self.exporter.render())
+                self.show(StatusCode::OK, kind, &self.exporter.render())
             }
-            "/status" => respond(StatusCode::OK, "application/json", self.status()),
-            "/" => respond(StatusCode::OK, "text/html; charset=utf-8", self.page()),
+            "/status" => self.show(StatusCode::OK, "application/json", &self.status()),
+            "/" => self.show(StatusCode::OK, "text/html; charset=utf-8", &self.page()),
             _ => {
                 let text = "not found; here are /, /livez, /readyz, /metrics and /status\n";
                 respond(StatusCode::NOT_FOUND, TEXT, text.into())
@@ -67,7 +81,12 @@ impl Admin {
     fn readyz(&self) -> Response<Full<Bytes>> {
         let (ready, text) = readiness(&self.flows);
         let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-        respond(code, TEXT, text)
+        self.show(code, TEXT, &text)
+    }
+
+    /// What holds texts of servers and of the configuration goes out without secrets.
+    fn show(&self, code: StatusCode, kind: &'static str, text: &str) -> Response<Full<Bytes>> {
+        respond(code, kind, self.scrubber.scrub(text).into_owned())
     }
 
     fn documents(&self) -> Vec<FlowDocument<'_>> {
@@ -147,11 +166,23 @@ mod tests {
     }
 
     fn admin(flows: Vec<FlowView>) -> Admin {
-        Admin { started: SystemTime::UNIX_EPOCH, flows, exporter: Exporter::of(|_| ()) }
+        let listen = "127.0.0.1:9947".parse().unwrap();
+        Admin {
+            started: SystemTime::UNIX_EPOCH,
+            flows,
+            exporter: Exporter::of(|_| ()),
+            hosts: Hosts::of(listen),
+            scrubber: Scrubber::new(vec!["hunter2".into()]),
+        }
     }
 
     async fn get(admin: &Admin, path: &str) -> (u16, String) {
-        let response = admin.answer(&Method::GET, path);
+        get_as(admin, path, "localhost:9947").await
+    }
+
+    async fn get_as(admin: &Admin, path: &str, host: &str) -> (u16, String) {
+        let host = HeaderValue::from_str(host).unwrap();
+        let response = admin.answer(&Method::GET, path, Some(&host));
         let code = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (code, String::from_utf8(body.to_vec()).unwrap())
@@ -201,7 +232,30 @@ mod tests {
     async fn other_paths_and_methods_are_refused() {
         let admin = admin(Vec::new());
         assert_eq!(get(&admin, "/etc/passwd").await.0, 404);
-        assert_eq!(admin.answer(&Method::POST, "/livez").status().as_u16(), 405);
-        assert_eq!(admin.answer(&Method::HEAD, "/livez").status().as_u16(), 200);
+        assert_eq!(admin.answer(&Method::POST, "/livez", None).status().as_u16(), 405);
+        assert_eq!(admin.answer(&Method::HEAD, "/livez", None).status().as_u16(), 200);
+    }
+
+    #[tokio::test]
+    async fn a_page_is_not_read_under_a_strangers_name() {
+        let admin = admin(Vec::new());
+        for path in ["/", "/status", "/metrics"] {
+            let (code, text) = get_as(&admin, path, "rebound.example:9947").await;
+            assert_eq!(code, 421, "{path}");
+            assert!(text.contains("localhost, 127.0.0.1:9947"), "{text}");
+            assert_eq!(get(&admin, path).await.0, 200, "{path}");
+        }
+        // A probe tells nobody anything but whether it is well.
+        assert_eq!(get_as(&admin, "/readyz", "rebound.example").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn no_page_shows_a_secret() {
+        let admin = admin(vec![flow("bus", FlowState::Blocked, Some("refused for hunter2"))]);
+        for path in ["/", "/status", "/readyz"] {
+            let (_, text) = get(&admin, path).await;
+            assert!(text.contains("refused for [redacted]"), "{text}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
     }
 }

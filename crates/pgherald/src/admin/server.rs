@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{Request, body::Incoming, header::HOST, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -77,7 +77,8 @@ fn warn_unbound(address: SocketAddr, error: &io::Error) {
 
 async fn connection(stream: TcpStream, admin: Arc<Admin>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = admin.answer(request.method(), request.uri().path());
+        let host = request.headers().get(HOST);
+        let response = admin.answer(request.method(), request.uri().path(), host);
         async move { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()
@@ -103,7 +104,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::metrics::Exporter;
+    use crate::{admin::Hosts, metrics::Exporter, scrub::Scrubber};
 
     async fn exchange(address: SocketAddr, request: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect(address).await?;
@@ -119,7 +120,9 @@ mod tests {
         let address = free.local_addr().unwrap();
         let flows = Vec::new();
         let exporter = Exporter::of(|_| ());
-        let admin = Arc::new(Admin { started: SystemTime::now(), flows, exporter });
+        let (hosts, scrubber) = (Hosts::of(address), Scrubber::default());
+        let admin =
+            Arc::new(Admin { started: SystemTime::now(), flows, exporter, hosts, scrubber });
         let mut server = JoinSet::new();
         server.spawn(serve(address, admin));
         // The address is taken at first.

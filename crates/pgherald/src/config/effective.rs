@@ -21,6 +21,7 @@ pub(super) fn write(raw: &mut RawConfig, tree: &Tree) -> String {
 
 fn redact(key: &Key, value: &mut Value) {
     match value {
+        Value::String(text) if secrets::is_webhook(key) => *text = url::redact_webhook(text),
         Value::String(text) if text.contains("://") => *text = url::redact(text),
         Value::String(text) if secrets::is_secret(key) => {
             *text = pgherald_core::REDACTED.to_owned();

@@ -9,18 +9,38 @@ use super::{key::Key, report::Report, tree::Tree};
 /// May hold a secret; often it does not.
 const HTTP_HEADER: &str = "pipelines.*.sinks.*.http.headers.*";
 
+/// Addresses whose path or parameters are a secret, as those of chat services are.
+const WEBHOOKS: [&str; 2] = ["pipelines.*.sinks.*.http.url", "pipelines.*.sinks.*.http.gap_url"];
+
+/// What the program says by itself, about any flow.
+const WORDS: [&str; 11] = [
+    "pgherald",
+    "postgres",
+    "attaching",
+    "standby",
+    "running",
+    "paused",
+    "stalled",
+    "blocked",
+    "halted",
+    "draining",
+    "ready",
+];
+
 /// A shorter part of a secret, or value of a header, is rather an ordinary word, which log lines
 /// need.
 const WORD_BYTES_MAX: usize = 12;
 
 /// The secret keys. Each secret key `x`, librdkafka's too, also exists as `x_file`.
-const SECRETS: [&str; 7] = [
+const SECRETS: [&str; 9] = [
     "postgres.url",
     "pipelines.*.sinks.*.kafka.sasl.password",
     "pipelines.*.sinks.*.nats.password",
     "pipelines.*.sinks.*.nats.token",
     "pipelines.*.sinks.*.http.bearer_token",
     "pipelines.*.sinks.*.http.secret",
+    WEBHOOKS[0],
+    WEBHOOKS[1],
     HTTP_HEADER,
 ];
 
@@ -32,6 +52,11 @@ pub(super) fn is_secret(key: &Key) -> bool {
     let of_options = key.0.len() == 7 && key.0[5] == "options";
     SECRETS.iter().any(|pattern| key.is(pattern))
         || (of_options && SECRET_WORDS.iter().any(|word| key.last().contains(word)))
+}
+
+/// Whether the value of that key is the address of a webhook.
+pub(super) fn is_webhook(key: &Key) -> bool {
+    WEBHOOKS.iter().any(|pattern| key.is(pattern))
 }
 
 /// Puts the content of every `x_file` in the place of `x`.
@@ -82,17 +107,22 @@ fn content(file: &Value, secret: &Key, tree: &Tree) -> Result<String, String> {
 /// Every text of the tree that must never be shown.
 ///
 /// A text that also stands in the configuration in the open (a password that equals the user's
-/// name) cannot be told from it, and is not in the list.
+/// name, or a pipeline's) cannot be told from it, and is not in the list.
 pub(super) fn collect(tree: &Tree) -> Vec<String> {
     let mut secrets = Vec::new();
-    let mut open = vec!["pgherald".to_owned(), "postgres".to_owned()];
+    let mut open = WORDS.map(str::to_owned).to_vec();
     for (key, value) in tree.leaves() {
+        // Names of pipelines and sinks stand in every log line and metric.
+        open.extend(key.0.iter().cloned());
         let texts: Vec<&str> = match value {
             Value::String(text) => vec![text],
             Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
             _ => continue,
         };
         for text in texts {
+            if is_webhook(&key) {
+                secrets.extend(super::url::webhook_secrets(text).into_iter().map(str::to_owned));
+            }
             match super::url::parts(text) {
                 Some(parts) => {
                     secrets.extend(parts.secrets.into_iter().map(str::to_owned));
@@ -190,5 +220,22 @@ mod tests {
             assert!(secrets.iter().any(|s| s == secret), "{secret} in {secrets:?}");
         }
         assert!(!secrets.iter().any(|s| s == "app" || s == "open"), "{secrets:?}");
+    }
+
+    #[test]
+    fn the_address_of_a_webhook_is_a_secret_and_its_host_is_not() {
+        let http = "[pipelines.orders.sinks.hook.http]";
+        let secrets = collect(&tree(&format!(
+            "{http}\nurl = \"https://hooks.example/services/T0/B0/s3cr3t?sig=5ig&v=1\"\n\
+             gap_url = \"https://u:pw99@hooks.example/gaps\"\nbearer_token = \"orders\""
+        )));
+        for secret in
+            ["/services/T0/B0/s3cr3t?sig=5ig&v=1", "/services/T0/B0/s3cr3t", "/gaps", "pw99"]
+        {
+            assert!(secrets.iter().any(|s| s == secret), "{secret} in {secrets:?}");
+        }
+        for open in ["orders", "hooks.example", "https://hooks.example", "1", "/"] {
+            assert!(!secrets.iter().any(|s| s == open), "{open} in {secrets:?}");
+        }
     }
 }

@@ -2,6 +2,9 @@
 
 use pgherald_core::REDACTED;
 
+/// A shorter part of a webhook's path is rather an ordinary word, which log lines need.
+const PART_BYTES_MIN: usize = 12;
+
 /// What of a URL is secret, and what may be shown.
 pub(super) struct Parts<'a> {
     pub(super) secrets: Vec<&'a str>,
@@ -25,6 +28,30 @@ pub(super) fn redact(text: &str) -> String {
     let mut shown = String::new();
     pieces(text, &mut |secret, piece| shown.push_str(if secret { REDACTED } else { piece }));
     shown
+}
+
+/// A webhook's address as it may be shown: only whom it names.
+pub(super) fn redact_webhook(text: &str) -> String {
+    let (origin, path) = webhook(text);
+    let hidden = if path.len() > 1 { format!("/{REDACTED}") } else { path.to_owned() };
+    redact(origin) + &hidden
+}
+
+/// What of a webhook's address must not be shown, as a whole and in the parts in which it may appear.
+pub(super) fn webhook_secrets(text: &str) -> Vec<&str> {
+    let (_, address) = webhook(text);
+    let (path, query) = address.split_once('?').unwrap_or((address, ""));
+    let values = query.split('&').filter_map(|pair| pair.split_once('=')).map(|(_, value)| value);
+    let long = path.split('/').chain(values).filter(|part| part.len() >= PART_BYTES_MIN);
+    let whole = [address, path, query].into_iter().filter(|part| part.len() > 1);
+    whole.chain(long).collect()
+}
+
+/// The address up to its path, and the rest.
+fn webhook(text: &str) -> (&str, &str) {
+    let host = text.find("://").map_or(0, |at| at + 3);
+    let end = text[host..].find(['/', '?', '#']).map_or(text.len(), |at| host + at);
+    text.split_at(end)
 }
 
 /// Gives every piece of a text in turn, and whether it is secret.
@@ -120,5 +147,13 @@ mod tests {
             assert_eq!(redact(url), shown);
         }
         assert_eq!(decode("p%40s%"), "p@s%");
+        for (url, shown) in [
+            ("https://a.example/T0/B0/s3cr3t?sig=x", "https://a.example/[redacted]"),
+            ("https://a.example?sig=x", "https://a.example/[redacted]"),
+            ("http://u:x@127.0.0.1:80/", "http://u:[redacted]@127.0.0.1:80/"),
+            ("http://127.0.0.1:80", "http://127.0.0.1:80"),
+        ] {
+            assert_eq!(redact_webhook(url), shown);
+        }
     }
 }
