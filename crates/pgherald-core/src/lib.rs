@@ -6,6 +6,7 @@
 
 mod backoff;
 mod batch;
+mod clock;
 mod context;
 mod dead_letters;
 mod envelope;
@@ -18,6 +19,7 @@ mod list;
 mod media_type;
 mod message;
 mod metrics;
+mod named_file;
 mod outcomes;
 mod percent;
 mod secret;
@@ -32,6 +34,7 @@ mod window;
 pub use self::{
     backoff::Backoff,
     batch::{Batch, BatchLimits, Budget, Checkpoint, Room},
+    clock::{Clock, clock},
     context::FlowContext,
     dead_letters::{DeadLetter, DeadLetters, DeadLettersError},
     envelope::{Binding, Envelope, WrapError, Wrapper},
@@ -43,8 +46,9 @@ pub use self::{
     list::StringList,
     message::{Body, ContentType, Headers, Message},
     metrics::describe_metrics,
+    named_file::{FileFault, NamedFile},
     outcomes::Outcomes,
-    secret::{REDACTED, Secret},
+    secret::{REDACTED, Secret, WatchedSecret},
     settled::Settled,
     sink::{
         Confirmation, Event, Only, Open, Opened, Ordering, Outcome, Published, Sink, SinkError,

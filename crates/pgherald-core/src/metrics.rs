@@ -26,6 +26,7 @@ const IN_FLIGHT_BYTES: &str = "pgherald_in_flight_bytes";
 const GAPS: &str = "pgherald_gaps_total";
 const GAP_SECONDS: &str = "pgherald_gap_seconds_total";
 const STATE: &str = "pgherald_flow_state";
+pub(crate) const CLOCK_OFFSET_SECONDS: &str = "pgherald_clock_offset_seconds";
 
 /// Describes every metric of a flow to the installed recorder. Call it once, before any flow.
 pub fn describe_metrics() {
@@ -38,6 +39,8 @@ pub fn describe_metrics() {
     describe_counter!(DROPPED, "Messages that an unfinished shutdown left undelivered.");
     describe_histogram!(PUBLISH_SECONDS, "From publishing a batch to the broker's word on it.");
     describe_histogram!(LATENCY_SECONDS, "From commit, insert or arrival to confirmation.");
+    describe_gauge!(CLOCK_OFFSET_SECONDS, "The database's clock minus this machine's.");
+    gauge!(CLOCK_OFFSET_SECONDS).set(0.0);
     describe_gauge!(IN_FLIGHT, "Messages between the read and the settle.");
     describe_gauge!(IN_FLIGHT_BYTES, "Bytes between the read and the settle.");
     describe_counter!(GAPS, "Windows in which messages may have been missed.");

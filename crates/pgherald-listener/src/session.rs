@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pgherald_core::{GapReason, MessageId};
+use pgherald_core::{GapReason, MessageId, clock};
 use pgherald_postgres::{
     Backend, LockKey, NOW_MICROS, PostgresError, PostgresSettings, ServerFacts, Wire, bounded,
-    connect, end_backend, from_micros, holder, literal, once, pin_session, query, try_locks,
+    connect, end_backend, from_micros, holder, literal, once, pin_session, query, read_clock,
+    try_locks,
 };
 use sqlx::{
     PgConnection, Row,
@@ -91,7 +92,7 @@ impl LiveSession {
             let facts = ServerFacts::read(wire.connection().await?).await?;
             wire.listen([&Arc::from(HEARTBEAT_CHANNEL)]).await?;
             let asked = Instant::now();
-            let now = read_now(wire.connection().await?).await?;
+            let now = read_clock(wire.connection().await?).await?;
             Ok((facts, DatabaseClock::new(now, asked)))
         };
         let (facts, clock) = bounded(doing, limit, starting).await?;
@@ -177,6 +178,7 @@ impl LiveSession {
         let sent = from_micros(row.try_get(0).map_err(read)?);
         let usage = row.try_get(1).map_err(read)?;
         self.clock.set(sent, asked);
+        clock().measured(sent, asked.into_std());
         Ok(Ok(Pulse { sent, usage, number }))
     }
 
@@ -184,7 +186,7 @@ impl LiveSession {
     pub(crate) async fn read_clock(&mut self) -> Result<std::time::SystemTime, Loss> {
         let asked = Instant::now();
         let connection = self.wire.connection().await;
-        let reading = async { read_now(connection?).await };
+        let reading = async { read_clock(connection?).await };
         match timeout(self.limit, reading).await {
             Ok(Ok(now)) => {
                 self.clock.set(now, asked);
@@ -278,11 +280,6 @@ fn sort_out<T>(
 
 fn silent(doing: &str, limit: Duration) -> Loss {
     Loss::deaf(format!("cannot {doing}: no answer within {} s", limit.as_secs_f32()))
-}
-
-async fn read_now(connection: &mut PgConnection) -> Result<std::time::SystemTime, sqlx::Error> {
-    let rows = once(connection, &format!("SELECT {NOW_MICROS}")).await?;
-    Ok(from_micros(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?))
 }
 
 /// Reads the clock, then the queue's usage (which also frees a queue that was full), then

@@ -1,9 +1,7 @@
 //! What `pgherald check` says about an outbox.
 
 use pgherald_core::Finding;
-use pgherald_postgres::{
-    PostgresError, PostgresSettings, Purpose, open, query, schema_state,
-};
+use pgherald_postgres::{PostgresError, PostgresSettings, Purpose, open, query, schema_state};
 use sqlx::PgConnection;
 
 use crate::{

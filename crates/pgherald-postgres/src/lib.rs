@@ -32,7 +32,7 @@ pub use self::{
     pins::{once, pin_session},
     quote::{dollar_quoted, identifier, literal},
     schema::{SCHEMA_VERSION, SchemaState, schema_state},
-    server::{Backend, NOW_MICROS, ServerFacts, end_backend, from_micros, to_micros},
+    server::{Backend, NOW_MICROS, ServerFacts, end_backend, from_micros, read_clock, to_micros},
     setup::{Progress, SetupOptions, ShadowNotify, setup, setup_script},
     spread::{NotHere, Pass, Seat, Spread},
     wire::Wire,

@@ -1,7 +1,8 @@
 //! What a session needs to know about its server.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use pgherald_core::clock;
 use sqlx::{PgConnection, Row};
 
 use crate::{PostgresError, config::application_name, literal, once};
@@ -49,12 +50,16 @@ pub struct ServerFacts {
 impl ServerFacts {
     /// Reads them, in one statement.
     pub async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        const SQL: &str = "SELECT current_setting('server_version_num')::int, \
+        let asked = Instant::now();
+        let sql = format!(
+            "SELECT current_setting('server_version_num')::int, \
              current_setting('server_version'), current_setting('server_encoding'), \
              pg_is_in_recovery(), pg_backend_pid(), coalesce((SELECT backend_start::text \
-             FROM pg_stat_activity WHERE pid = pg_backend_pid()), '')";
-        let rows = once(connection, SQL).await?;
+             FROM pg_stat_activity WHERE pid = pg_backend_pid()), ''), {NOW_MICROS}"
+        );
+        let rows = once(connection, &sql).await?;
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        clock().measured(from_micros(row.try_get(6)?), asked);
         Ok(Self {
             version: row.try_get(0)?,
             version_text: row.try_get(1)?,
@@ -102,6 +107,15 @@ impl ServerFacts {
         }
         self.require_listen()
     }
+}
+
+/// Reads the server's clock, and tells core's.
+pub async fn read_clock(connection: &mut PgConnection) -> Result<SystemTime, sqlx::Error> {
+    let asked = Instant::now();
+    let rows = once(connection, &format!("SELECT {NOW_MICROS}")).await?;
+    let now = from_micros(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?);
+    clock().measured(now, asked);
+    Ok(now)
 }
 
 /// Ends one of our own former server processes, if it is still there, and waits up to a second

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     Backend, PostgresError, PostgresSettings, Purpose, bounded, lock_holder_settings, open, query,
+    read_clock,
 };
 
 /// How often everybody looks.
@@ -75,7 +76,10 @@ impl<'a> Membership<'a> {
         let _ = self.connection.close().await;
     }
 
+    /// Looks who carries what, and at the server's clock.
     async fn look(&mut self) -> Result<Look, PostgresError> {
+        let reading = read_clock(&mut self.connection);
+        bounded("read the server's clock", STATEMENT_WITHIN, reading).await?;
         let looking = locks::look(&mut self.connection);
         bounded("look who carries which pipeline", STATEMENT_WITHIN, looking).await
     }

@@ -10,6 +10,7 @@ use tokio::{
 
 use crate::{
     Body, BoxError, Event, Message, Only, Open, Outcome, Published, SinkError, Standing, Writer,
+    clock,
     flow::{
         health::SinkPhase,
         keeper::Keeper,
@@ -218,7 +219,7 @@ impl<'a, 'b> Publishing<'a, 'b> {
 
     fn resolve(&mut self, resolution: Resolution) -> Result<(), SinkError> {
         let Resolution { sequence, published, outcome } = resolution;
-        let mut latencies = Latencies::new(&self.link.metrics, std::time::SystemTime::now());
+        let mut latencies = Latencies::new(&self.link.metrics, clock().now());
         let resolved = {
             let mut window = self.link.window();
             let replay = window.is_replay(sequence);
