@@ -2,12 +2,15 @@
 
 #![no_main]
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use pgherald_core::{Binding, Body, ContentType, Envelope, Message, MessageId, Wrapper};
+use pgherald_core::{
+    BatchLimits, Binding, Body, Budget, ContentType, Envelope, EventNames, FlowContext, Message,
+    MessageId, Wrapper,
+};
 use serde_json::Value;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -23,18 +26,32 @@ fuzz_target!(|bytes: &[u8]| {
         channel: channel.into(),
         key: Some(Bytes::copy_from_slice(key.as_bytes())).filter(|key| !key.is_empty()),
         headers: headers.map(|(name, value)| (name.into(), value.into())).collect(),
-        content_type: ContentType::Other(content_type.into()),
+        content_type: ContentType::BytesAs(content_type.into()),
         body: Body::Payload(Bytes::copy_from_slice(payload)),
         since: SystemTime::UNIX_EPOCH,
     };
     for binding in [Binding::Kafka, Binding::Nats, Binding::Http] {
         for envelope in [Envelope::Binary, Envelope::Structured, Envelope::None] {
-            let wrapper = Wrapper::new(envelope, binding, "/pgherald/p");
+            let wrapper = Wrapper::new(binding, &context(envelope));
             check_headers(&wrapper, binding, envelope, &message);
             check_body(&wrapper, envelope, &message, payload);
         }
     }
 });
+
+fn context(envelope: Envelope) -> FlowContext {
+    FlowContext {
+        pipeline: "p".into(),
+        source: "outbox",
+        sink: "s".into(),
+        channels: None,
+        envelope,
+        events: EventNames::default(),
+        budget: Budget { messages: 1, bytes: 1 },
+        batch: BatchLimits { messages: 1, bytes: 1, linger: Duration::ZERO },
+        message_bytes_max: 1,
+    }
+}
 
 fn check_headers(wrapper: &Wrapper, binding: Binding, envelope: Envelope, message: &Message) {
     let mut all = Vec::new();

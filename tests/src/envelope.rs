@@ -3,8 +3,15 @@
 use std::collections::BTreeMap;
 
 use pgherald_testkit::{KafkaRecord, Received, StoredMessage};
+use serde_json::Value;
 
-const TEXT: &str = "text/plain; charset=utf-8";
+/// Of a notification that is JSON, and of any other.
+const MEDIA_TYPES: [&str; 2] = ["application/json", "text/plain; charset=utf-8"];
+
+fn assert_media_type(found: Option<String>, payload: &[u8]) {
+    let is_json = matches!(serde_json::from_slice(payload), Ok(Value::Object(_) | Value::Array(_)));
+    assert_eq!(found.as_deref(), Some(MEDIA_TYPES[usize::from(!is_json)]));
+}
 
 /// What only JetStream's own protocol puts beside the envelope.
 const NATS_PROTOCOL: [&str; 5] = [
@@ -23,7 +30,7 @@ pub(crate) fn assert_default_on_kafka(record: &KafkaRecord) {
     let headers = record.headers.iter().map(|(name, value)| (name.clone(), text(value)));
     let mut headers = by_name(headers);
     assert_eq!(record.key, None, "a key out of nowhere: {record:?}");
-    assert_eq!(headers.remove("content-type").as_deref(), Some(TEXT));
+    assert_media_type(headers.remove("content-type"), record.value.as_deref().unwrap_or_default());
     assert_attributes("ce_", headers);
 }
 
@@ -33,7 +40,7 @@ pub(crate) fn assert_default_on_jetstream(message: &StoredMessage, sink: &str, s
     let id = headers.get("ce-id").cloned().unwrap_or_default();
     assert_eq!(headers.remove("Nats-Msg-Id"), Some(format!("p/{sink}/{id}")));
     assert_eq!(headers.get("Nats-Expected-Stream").map(String::as_str), Some(stream));
-    assert_eq!(headers.remove("ce-datacontenttype").as_deref(), Some(TEXT));
+    assert_media_type(headers.remove("ce-datacontenttype"), &message.payload);
     headers.retain(|name, _| !NATS_PROTOCOL.contains(&name.as_str()));
     assert_attributes("ce-", headers);
 }
@@ -52,7 +59,7 @@ const HTTP_PROTOCOL: [&str; 6] = [
 pub(crate) fn assert_default_on_http(request: &Received) {
     let mut headers = by_name(request.headers.iter().cloned());
     assert_eq!(headers.get("webhook-id"), headers.get("ce-id"));
-    assert_eq!(headers.remove("content-type").as_deref(), Some(TEXT));
+    assert_media_type(headers.remove("content-type"), &request.body);
     assert!(headers.remove("ce-partitionkey").is_some_and(|key| !key.is_empty()));
     headers.retain(|name, _| !HTTP_PROTOCOL.contains(&name.as_str()));
     assert_attributes("ce-", headers);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{BatchLimits, Budget, Envelope};
+use crate::{BatchLimits, Budget, Envelope, EventNames};
 
 /// The flow that a sink serves: names for labels and envelopes, limits for its queues.
 #[derive(Clone, Debug)]
@@ -17,18 +17,12 @@ pub struct FlowContext {
     pub channels: Option<Arc<[Arc<str>]>>,
     /// How messages are wrapped.
     pub envelope: Envelope,
+    /// The CloudEvents `source` and `type` of messages that bring none along.
+    pub events: EventNames,
     /// What the flow may hold: a sink's own queue must hold at least as much.
     pub budget: Budget,
     /// How large a batch is.
     pub batch: BatchLimits,
     /// Larger payloads never reach the sink.
     pub message_bytes_max: usize,
-}
-
-impl FlowContext {
-    /// The CloudEvents `source`: `/pgherald/<pipeline>`.
-    #[must_use]
-    pub fn event_source(&self) -> String {
-        format!("/pgherald/{}", self.pipeline)
-    }
 }

@@ -10,11 +10,13 @@ mod clock;
 mod context;
 mod dead_letters;
 mod envelope;
+mod event_names;
 mod finding;
 mod flow;
 mod gap;
 mod host;
 mod id;
+mod json;
 mod list;
 mod media_type;
 mod message;
@@ -29,6 +31,7 @@ mod source;
 mod state;
 mod template;
 mod time;
+mod uri;
 mod window;
 
 pub use self::{
@@ -37,13 +40,15 @@ pub use self::{
     clock::{Clock, clock},
     context::FlowContext,
     dead_letters::{DeadLetter, DeadLetters, DeadLettersError},
-    envelope::{Binding, Envelope, WrapError, Wrapper},
+    envelope::{Binding, Envelope, WrapError, Wrapper, is_attribute_header},
+    event_names::{EventNames, EventNamesConfig},
     finding::{Finding, Level, Problem, Problems},
     flow::{Flow, FlowEnd, FlowSettings, OnRejected},
     gap::{GAP_TYPE, Gap, GapReason, RejectedMessage},
     host::is_loopback,
     id::{ID_BYTES_MAX, MessageId},
     list::StringList,
+    media_type::{EVENT_BATCH_MEDIA_TYPE, EVENT_MEDIA_TYPE, is_media_type},
     message::{Body, ContentType, Headers, Message},
     metrics::describe_metrics,
     named_file::{FileFault, NamedFile},

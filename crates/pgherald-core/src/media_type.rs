@@ -1,41 +1,94 @@
-//! What a media type says about the bytes behind it.
+//! What a media type says about the payload behind it.
 
-/// How the data of a structured document is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Nature {
-    /// `*/json` or `*/*+json`.
-    Json,
-    /// `text/*` in UTF-8.
-    Text,
-    /// Everything else.
-    Bytes,
+/// The media type of one CloudEvents document. Without a charset: JSON is UTF-8, and the
+/// JavaScript SDK compares the whole text.
+pub const EVENT_MEDIA_TYPE: &str = "application/cloudevents+json";
+
+/// The media type of several of them.
+pub const EVENT_BATCH_MEDIA_TYPE: &str = "application/cloudevents-batch+json";
+
+/// Whether the media type announces JSON: `*/json` or `*/*+json`.
+pub(crate) fn is_json(media_type: &str) -> bool {
+    let (_, subtype) = essence(media_type).split_once('/').unwrap_or(("", ""));
+    let suffix = subtype.rsplit_once('+').map_or(subtype, |(_, suffix)| suffix);
+    suffix.eq_ignore_ascii_case("json")
 }
 
-/// What a media type announces. Parameters matter only to text: in another charset than UTF-8 it
-/// is bytes to us.
-pub(crate) fn nature(media_type: &str) -> Nature {
-    let (essence, parameters) = media_type.split_once(';').unwrap_or((media_type, ""));
-    let (kind, subtype) = essence.trim().split_once('/').unwrap_or(("", ""));
-    if subtype.eq_ignore_ascii_case("json") || ends_with_json(subtype) {
-        return Nature::Json;
+/// Whether the media type says that the payload is a CloudEvents document already.
+pub(crate) fn is_event(media_type: &str) -> bool {
+    essence(media_type).eq_ignore_ascii_case(EVENT_MEDIA_TYPE)
+}
+
+/// Whether the media type says that the payload is a batch of CloudEvents documents.
+pub(crate) fn is_event_batch(media_type: &str) -> bool {
+    essence(media_type).eq_ignore_ascii_case(EVENT_BATCH_MEDIA_TYPE)
+}
+
+/// Type and subtype, without parameters.
+fn essence(media_type: &str) -> &str {
+    media_type.split(';').next().unwrap_or_default().trim_matches([' ', '\t'])
+}
+
+/// Whether a text is a media type by RFC 9110, 8.3.1: `type/subtype`, then parameters
+/// `; name=value`, each value a token or a quoted string. It is ASCII.
+#[must_use]
+pub fn is_media_type(text: &str) -> bool {
+    let Some((kind, rest)) = text.split_once('/') else { return false };
+    let subtype_end = rest.bytes().position(|byte| !is_token(byte)).unwrap_or(rest.len());
+    let (subtype, mut rest) = rest.split_at(subtype_end);
+    if !(is_name(kind) && is_name(subtype)) {
+        return false;
     }
-    match kind.eq_ignore_ascii_case("text") && is_utf8(parameters) {
-        true => Nature::Text,
-        false => Nature::Bytes,
+    while !rest.is_empty() {
+        match parameter(rest) {
+            Some(after) => rest = after,
+            None => return false,
+        }
+    }
+    true
+}
+
+/// What follows one parameter, or one semicolon without a parameter, which the grammar allows.
+fn parameter(text: &str) -> Option<&str> {
+    let blank = [' ', '\t'];
+    let text = text.trim_start_matches(blank).strip_prefix(';')?.trim_start_matches(blank);
+    let Some(equals) = text.bytes().position(|byte| !is_token(byte)) else {
+        return text.is_empty().then_some(text);
+    };
+    let (name, rest) = text.split_at(equals);
+    match (name.is_empty(), rest.strip_prefix('=')) {
+        (true, _) => rest.starts_with(';').then_some(rest),
+        (false, Some(value)) if value.starts_with('"') => quoted(value),
+        (false, Some(value)) => {
+            let end = value.bytes().position(|byte| !is_token(byte)).unwrap_or(value.len());
+            (end > 0).then(|| &value[end..])
+        }
+        (false, None) => None,
     }
 }
 
-fn ends_with_json(subtype: &str) -> bool {
-    subtype.rsplit_once('+').is_some_and(|(_, suffix)| suffix.eq_ignore_ascii_case("json"))
+/// What follows a quoted string.
+fn quoted(text: &str) -> Option<&str> {
+    let mut escaped = false;
+    for (place, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            b'\t' | b' '..=b'~' if escaped => escaped = false,
+            b'\\' => escaped = true,
+            b'"' => return Some(&text[place + 1..]),
+            b'\t' | b' '..=b'~' => {}
+            _ => return None,
+        }
+    }
+    None
 }
 
-fn is_utf8(parameters: &str) -> bool {
-    let charset = parameters.split(';').find_map(|parameter| {
-        let (name, value) = parameter.split_once('=')?;
-        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
-    });
-    let names = ["utf-8", "utf8", "us-ascii"];
-    charset.is_none_or(|charset| names.iter().any(|name| charset.eq_ignore_ascii_case(name)))
+fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(is_token)
+}
+
+/// What RFC 9110 allows in a token.
+pub(crate) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]
@@ -43,23 +96,65 @@ mod tests {
     use super::*;
 
     #[test]
-    fn media_types_are_read_as_cloudevents_reads_them() {
+    fn json_is_told_by_its_subtype() {
         for (media_type, expected) in [
-            ("application/json", Nature::Json),
-            ("Application/JSON ; charset=utf-8", Nature::Json),
-            ("text/json", Nature::Json),
-            ("application/vnd.acme.order+json; v=2", Nature::Json),
-            ("application/jsonl", Nature::Bytes),
-            ("text/plain; charset=utf-8", Nature::Text),
-            ("text/csv", Nature::Text),
-            ("TEXT/plain;format=flowed;Charset=\"UTF-8\"", Nature::Text),
-            ("text/plain; charset=iso-8859-1", Nature::Bytes),
-            ("application/octet-stream", Nature::Bytes),
-            ("application/xml", Nature::Bytes),
-            ("json", Nature::Bytes),
-            ("", Nature::Bytes),
+            ("application/json", true),
+            ("Application/JSON ; charset=utf-8", true),
+            ("text/json", true),
+            ("application/vnd.acme.order+json; v=2", true),
+            ("application/jsonl", false),
+            ("text/plain; charset=utf-8", false),
+            ("application/xml; x=a+json", false),
+            ("json", false),
+            ("", false),
         ] {
-            assert_eq!(nature(media_type), expected, "{media_type:?}");
+            assert_eq!(is_json(media_type), expected, "{media_type:?}");
+        }
+    }
+
+    #[test]
+    fn events_are_told_in_any_case_and_with_any_parameters() {
+        for media_type in ["application/cloudevents+json", "Application/CloudEvents+JSON ; a=b"] {
+            assert!(is_event(media_type) && !is_event_batch(media_type), "{media_type}");
+        }
+        assert!(is_event_batch("APPLICATION/cloudevents-batch+json;charset=utf-8"));
+        assert!(!is_event("application/cloudevents+avro"));
+        assert!(!is_event("application/json"));
+    }
+
+    #[test]
+    fn media_types_are_those_of_rfc_9110() {
+        for legal in [
+            "text/plain",
+            "application/vnd.acme+json",
+            "text/plain; charset=utf-8",
+            "text/plain;charset=utf-8\t;\tformat=flowed",
+            "a/b; c=\"d;e\\\"f g\"; h=i",
+            "a/b;",
+            "a/b; ;c=d",
+            "*/*",
+        ] {
+            assert!(is_media_type(legal), "{legal:?}");
+        }
+        for illegal in [
+            "",
+            "not a media type",
+            "text",
+            "text/",
+            "/plain",
+            " text/plain",
+            "text /plain",
+            "text/plain charset=utf-8",
+            "text/plain; charset",
+            "text/plain; charset=",
+            "text/plain; =utf-8",
+            "text/plain; a=\"b",
+            "text/plain; a = b",
+            "text/pläin",
+            "text/plain\n",
+            "a/b/c",
+        ] {
+            assert!(!is_media_type(illegal), "{illegal:?}");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 
-use crate::{Gap, MessageId};
+use crate::{Gap, MessageId, json};
 
 /// One message on its way from PostgreSQL to a sink.
 #[derive(Clone, Debug)]
@@ -17,7 +17,7 @@ pub struct Message {
     pub key: Option<Bytes>,
     /// The message's own headers, in the order in which the application gave them.
     pub headers: Headers,
-    /// The media type of the payload.
+    /// Whether the payload is text or bytes, and its media type.
     pub content_type: ContentType,
     /// The payload, or what stands in its place.
     pub body: Body,
@@ -77,20 +77,34 @@ pub enum Body {
     Unreadable(Box<str>),
 }
 
-/// The media type of a payload.
+/// What a payload is, text or bytes, and its media type: the one that somebody set, or a default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ContentType {
-    /// `text/plain; charset=utf-8`
+    /// A text, by default `text/plain; charset=utf-8`.
     Text,
-    /// `application/json`
+    /// A text that is a JSON object or array, by default `application/json`.
     Json,
-    /// `application/octet-stream`
+    /// Bytes, by default `application/octet-stream`.
     Bytes,
-    /// What the application said.
-    Other(Arc<str>),
+    /// A text, with the media type that its row or the configuration sets.
+    TextAs(Arc<str>),
+    /// Bytes, with the media type that their row sets.
+    BytesAs(Arc<str>),
 }
 
 impl ContentType {
+    /// Of a text for which nobody sets a media type.
+    #[must_use]
+    pub fn of_text(text: &str) -> Self {
+        if json::is_document(text) { Self::Json } else { Self::Text }
+    }
+
+    /// The same kind of payload, with the media type that somebody sets.
+    #[must_use]
+    pub fn with(&self, media_type: Arc<str>) -> Self {
+        if self.is_text() { Self::TextAs(media_type) } else { Self::BytesAs(media_type) }
+    }
+
     /// The media type as it travels.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -98,8 +112,20 @@ impl ContentType {
             Self::Text => "text/plain; charset=utf-8",
             Self::Json => "application/json",
             Self::Bytes => "application/octet-stream",
-            Self::Other(other) => other,
+            Self::TextAs(set) | Self::BytesAs(set) => set,
         }
+    }
+
+    /// Whether the payload is a text.
+    #[must_use]
+    pub fn is_text(&self) -> bool {
+        matches!(self, Self::Text | Self::Json | Self::TextAs(_))
+    }
+
+    /// Whether somebody set the media type; otherwise it is a default.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        matches!(self, Self::TextAs(_) | Self::BytesAs(_))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use pgherald_core::{Problems, StringList};
+use pgherald_core::{EVENT_BATCH_MEDIA_TYPE, Problems, StringList, is_media_type};
 use serde::{Deserialize, Serialize};
 
 use crate::{KeyRule, beat::HEARTBEAT_CHANNEL};
@@ -12,6 +12,12 @@ pub const PAYLOAD_BYTES_MAX: usize = 7_999;
 
 /// The longest channel name, in bytes: PostgreSQL cuts off the rest, and the name never matches.
 pub const CHANNEL_BYTES_MAX: usize = 63;
+
+/// Messages have no key.
+const NO_KEY: &str = "none";
+
+/// The media type follows from the payload.
+const AUTO: &str = "auto";
 
 /// The table `[pipelines.<name>.source.notify]` as it is written.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -23,6 +29,9 @@ pub struct NotifyConfig {
     /// `none` (default), `channel`, or `json:/pointer/into/payload`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// `auto` (default), or the media type of every payload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
 }
 
 /// A `notify` source that can be run.
@@ -32,22 +41,52 @@ pub struct NotifySettings {
     pub channels: Arc<[Arc<str>]>,
     /// What the key of a message is.
     pub key: KeyRule,
+    /// The media type of every payload; `None`: that of a JSON object or array is
+    /// `application/json`, that of any other text `text/plain`.
+    pub content_type: Option<Arc<str>>,
 }
 
 impl NotifyConfig {
+    /// Writes every default out.
+    pub fn fill(&mut self) {
+        self.key.get_or_insert_with(|| NO_KEY.to_owned());
+        self.content_type.get_or_insert_with(|| AUTO.to_owned());
+    }
+
     /// Checks the table and adds what is wrong to `problems`, under `key` (the table's dotted
     /// name).
     #[must_use]
     pub fn resolve(&self, key: &str, problems: &mut Problems) -> Option<NotifySettings> {
         let channels = self.resolve_channels(&format!("{key}.channels"), problems);
-        let rule = match KeyRule::parse(self.key.as_deref().unwrap_or("none")) {
+        let rule = match KeyRule::parse(self.key.as_deref().unwrap_or(NO_KEY)) {
             Ok(rule) => Some(rule),
             Err(text) => {
                 problems.add(format!("{key}.key"), text);
                 None
             }
         };
-        Some(NotifySettings { channels: channels?, key: rule? })
+        let content_type = self.resolve_content_type(&format!("{key}.content_type"), problems);
+        Some(NotifySettings { channels: channels?, key: rule?, content_type: content_type? })
+    }
+
+    /// `Some(None)`: by the payload.
+    #[allow(clippy::option_option)]
+    fn resolve_content_type(&self, key: &str, problems: &mut Problems) -> Option<Option<Arc<str>>> {
+        let Some(text) = self.content_type.as_deref().filter(|text| *text != AUTO) else {
+            return Some(None);
+        };
+        let essence = text.split(';').next().unwrap_or_default().trim();
+        if !is_media_type(text) {
+            let why = format!("{text:?} is no media type: write auto, or one as in \"text/csv\"");
+            problems.add(key, why);
+            return None;
+        }
+        if essence.eq_ignore_ascii_case(EVENT_BATCH_MEDIA_TYPE) {
+            let why = "a notification is one event: write application/cloudevents+json";
+            problems.add(key, why);
+            return None;
+        }
+        Some(Some(text.into()))
     }
 
     fn resolve_channels(&self, key: &str, problems: &mut Problems) -> Option<Arc<[Arc<str>]>> {
@@ -105,18 +144,30 @@ mod tests {
         let settings = resolve(&json.to_string()).unwrap();
         assert_eq!(settings.channels.len(), 3);
         assert_eq!(settings.key, KeyRule::Channel);
+        assert_eq!(settings.content_type, None);
+        for (text, expected) in
+            [("auto", None), ("text/csv; header=present", Some("text/csv; header=present"))]
+        {
+            let json = serde_json::json!({ "channels": "a", "content_type": text });
+            assert_eq!(resolve(&json.to_string()).unwrap().content_type.as_deref(), expected);
+        }
     }
 
     #[test]
     fn every_problem_is_reported_at_once() {
         let long = "ü".repeat(32);
         let json = serde_json::json!({
-            "channels": ["*", "pgherald", "a", "a", "", "n\0l", long], "key": "json:no"
+            "channels": ["*", "pgherald", "a", "a", "", "n\0l", long], "key": "json:no",
+            "content_type": "not a media type"
         });
         let problems = resolve(&json.to_string()).unwrap_err();
-        assert_eq!(problems.len(), 7, "{problems:#?}");
+        assert_eq!(problems.len(), 8, "{problems:#?}");
         assert!(problems.iter().any(|text| text.starts_with("s.notify.key: ")));
         assert!(problems.iter().any(|text| text.contains("has 64 bytes")));
+        assert!(problems.iter().any(|text| text.starts_with("s.notify.content_type: ")));
+        let batch =
+            r#"{"channels": ["a"], "content_type": "application/CloudEvents-batch+json;a=b"}"#;
+        assert!(resolve(batch).unwrap_err()[0].contains("one event"));
         assert_eq!(resolve("{}").unwrap_err().len(), 1);
         assert!(serde_json::from_str::<NotifyConfig>(r#"{"spool": {}}"#).is_err());
     }

@@ -26,6 +26,8 @@ struct Route {
 struct Taker {
     slot: usize,
     rule: usize,
+    /// The media type of every payload; `None`: by the payload.
+    content_type: Option<ContentType>,
 }
 
 impl Router {
@@ -39,8 +41,10 @@ impl Router {
         };
         for (place, slot) in slots.iter().enumerate() {
             let rule = router.rule(&slot.key);
+            let content_type = slot.content_type.clone().map(ContentType::TextAs);
             for channel in slot.channels.iter() {
-                router.route(channel).takers.push(Taker { slot: place, rule });
+                let content_type = content_type.clone();
+                router.route(channel).takers.push(Taker { slot: place, rule, content_type });
             }
         }
         router.keys = vec![None; router.rules.len()];
@@ -81,17 +85,21 @@ impl Router {
     pub(crate) fn heard(&mut self, channel: &str, payload: &str, id: MessageId, at: SystemTime) {
         let Some(route) = self.routes.get(channel) else { return };
         self.keys.fill(None);
-        let mut body = None;
+        let (mut body, mut by_payload) = (None, None);
         for taker in route.takers.iter().filter(|taker| self.open[taker.slot]) {
             let key = self.keys[taker.rule]
                 .get_or_insert_with(|| self.rules[taker.rule].key(&route.bytes, payload));
             let body = body.get_or_insert_with(|| Bytes::copy_from_slice(payload.as_bytes()));
+            let content_type = match &taker.content_type {
+                Some(set) => set,
+                None => by_payload.get_or_insert_with(|| ContentType::of_text(payload)),
+            };
             self.bursts[taker.slot].push(Message {
                 id,
                 channel: Arc::clone(&route.channel),
                 key: key.clone(),
                 headers: Headers::default(),
-                content_type: ContentType::Text,
+                content_type: content_type.clone(),
                 body: Body::Payload(body.clone()),
                 since: at,
             });

@@ -35,6 +35,8 @@ pub(crate) struct Slot {
     pub(crate) lock: LockKey,
     pub(crate) channels: Arc<[Arc<str>]>,
     pub(crate) key: KeyRule,
+    /// The media type of every payload; `None`: by the payload.
+    pub(crate) content_type: Option<Arc<str>>,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -75,6 +77,7 @@ impl Slot {
             lock: LockKey::of_flow(&context.pipeline, &context.sink),
             channels: Arc::clone(channels),
             key: notify.key.clone(),
+            content_type: notify.content_type.clone(),
             state: Mutex::new(state),
             changed: Notify::new(),
         }

@@ -46,6 +46,7 @@ pub(crate) struct Row {
 pub(crate) struct Decoder {
     names: HashMap<Box<str>, Arc<str>>,
     last_channel: Option<Arc<str>>,
+    last_media_type: Option<Arc<str>>,
 }
 
 impl Decoder {
@@ -87,6 +88,10 @@ impl Decoder {
                 (Body::Oversize(usize::try_from(size).unwrap_or(0)), ContentType::Bytes)
             }
             (_, Some(_), Some(_)) => (unreadable("it has two payloads"), ContentType::Bytes),
+            (_, Some(text), None) if content_type.is_none() => {
+                let text_of = |text| std::str::from_utf8(text).map_err(|_| Malformed);
+                (payload(text), ContentType::of_text(text_of(text)?))
+            }
             (_, Some(text), None) => (payload(text), ContentType::Text),
             (_, None, Some(bytes)) => (payload(bytes), ContentType::Bytes),
             (_, None, None) => (Body::Tombstone, ContentType::Text),
@@ -115,9 +120,8 @@ impl Decoder {
         }
         match media {
             None => {}
-            Some("application/json") => message.content_type = ContentType::Json,
-            Some(other) if is_printable(other) => {
-                message.content_type = ContentType::Other(self.name(other));
+            Some(media) if is_printable(media) => {
+                message.content_type = message.content_type.with(self.media_type(media));
             }
             Some(_) => message.body = unreadable("its content_type is not printable ASCII"),
         }
@@ -130,6 +134,18 @@ impl Decoder {
             _ => {
                 let name = self.name(name);
                 self.last_channel = Some(Arc::clone(&name));
+                name
+            }
+        }
+    }
+
+    /// And rows of one media type.
+    fn media_type(&mut self, name: &str) -> Arc<str> {
+        match &self.last_media_type {
+            Some(last) if **last == *name => Arc::clone(last),
+            _ => {
+                let name = self.name(name);
+                self.last_media_type = Some(Arc::clone(&name));
                 name
             }
         }
@@ -270,8 +286,11 @@ mod tests {
         assert_eq!(message.id.as_str(), "946684800000001-42");
         assert_eq!(message.since, UNIX_EPOCH + Duration::from_micros(946_684_800_000_001));
         assert_eq!(message.headers.get("A"), Some("b"));
-        assert_eq!(message.content_type, ContentType::Json);
+        assert_eq!(message.content_type, ContentType::TextAs("application/json".into()));
         assert!(matches!(message.body, Body::Payload(ref bytes) if &bytes[..] == b"{}"));
+        let by_payload = |text| decode(3, 1, None, None, Some(text)).content_type;
+        assert_eq!(by_payload(r#"{"id": 1}"#), ContentType::Json);
+        assert_eq!(by_payload(r#"{"id": 1"#), ContentType::Text);
         let tombstone = decode(3, 1, None, None, None);
         assert!(matches!(tombstone.body, Body::Tombstone));
         assert!(matches!(decode(2, 1, None, None, None).body, Body::Oversize(7)));

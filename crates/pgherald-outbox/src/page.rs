@@ -158,7 +158,7 @@ fn columns(described: &str, with_payload: &str, with_size: &str, size: &str) -> 
 mod tests {
     use std::time::Duration;
 
-    use pgherald_core::{BatchLimits, Budget, Envelope};
+    use pgherald_core::{BatchLimits, Budget, Envelope, EventNames};
 
     use super::*;
 
@@ -169,6 +169,7 @@ mod tests {
             sink: "s".into(),
             channels: channels.map(|names| names.iter().map(|name| (*name).into()).collect()),
             envelope: Envelope::Binary,
+            events: EventNames::default(),
             budget: Budget { messages: 10, bytes: 10 },
             batch: BatchLimits { messages: 10, bytes: 10, linger: Duration::ZERO },
             message_bytes_max: 1_000,

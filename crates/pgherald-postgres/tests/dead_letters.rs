@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use pgherald_core::{
     BatchLimits, Body, Budget, ContentType, DeadLetter, DeadLetters, DeadLettersError, Envelope,
-    FlowContext, Message, MessageId, Room,
+    EventNames, FlowContext, Message, MessageId, Room,
 };
 use pgherald_postgres::{
     DeadLetterStore, Desk, Filter, FlowDeadLetters, PostgresSettings, SetupOptions, connect, query,
@@ -22,6 +22,7 @@ fn context() -> FlowContext {
         sink: "bus".into(),
         channels: None,
         envelope: Envelope::Binary,
+        events: EventNames::default(),
         budget: Budget { messages: 1_000, bytes: 1 << 20 },
         batch: BatchLimits { messages: 100, bytes: 1 << 20, linger: Duration::ZERO },
         message_bytes_max: 1_000,
@@ -49,7 +50,7 @@ fn message(id: &str, body: Body) -> Message {
         channel: "or'ders".into(),
         key: Some("k\\".into()),
         headers: [("a".into(), "b'\"\\".into())].into_iter().collect(),
-        content_type: ContentType::Other("x/y".into()),
+        content_type: ContentType::BytesAs("x/y".into()),
         body,
         since: UNIX_EPOCH + Duration::from_micros(1_793_424_001_005_999),
     }

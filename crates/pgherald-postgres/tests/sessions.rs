@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use pgherald_core::{
-    BatchLimits, Body, Budget, ContentType, DeadLetter, DeadLetters, Envelope, FlowContext,
-    Headers, Message, MessageId, Room,
+    BatchLimits, Body, Budget, ContentType, DeadLetter, DeadLetters, Envelope, EventNames,
+    FlowContext, Headers, Message, MessageId, Room,
 };
 use pgherald_postgres::{
     Class, DeadLetterStore, Desk, Filter, LockKey, PostgresSettings, Purpose, SetupOptions,
@@ -83,6 +83,7 @@ async fn dead_letters_are_kept_by_a_role_that_may_only_read() {
         sink: "bus".into(),
         channels: None,
         envelope: Envelope::Binary,
+        events: EventNames::default(),
         budget: Budget { messages: 1_000, bytes: 1 << 20 },
         batch: BatchLimits { messages: 100, bytes: 1 << 20, linger: Duration::ZERO },
         message_bytes_max: 1_000,

@@ -11,14 +11,16 @@ use hyper::{
     Method, Request,
     header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
 };
-use pgherald_core::{Binding, BoxError, Envelope, FlowContext, Message, Wrapper};
+use pgherald_core::{
+    Binding, BoxError, EVENT_BATCH_MEDIA_TYPE, Envelope, FlowContext, Message, Wrapper,
+    is_attribute_header,
+};
 
 use crate::{HttpSettings, headers::is_hop_by_hop, schedule::Item, target::Target};
 
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("pgherald/", env!("CARGO_PKG_VERSION")));
-const BATCH: HeaderValue =
-    HeaderValue::from_static("application/cloudevents-batch+json; charset=UTF-8");
+const BATCH: HeaderValue = HeaderValue::from_static(EVENT_BATCH_MEDIA_TYPE);
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
@@ -33,7 +35,7 @@ pub(crate) struct Composer {
 
 impl Composer {
     pub(crate) fn new(settings: Arc<HttpSettings>, context: &FlowContext) -> Self {
-        let wrapper = Wrapper::new(context.envelope, Binding::Http, &context.event_source());
+        let wrapper = Wrapper::new(Binding::Http, context);
         Self { settings, wrapper, envelope: context.envelope }
     }
 
@@ -47,10 +49,7 @@ impl Composer {
     /// Whether a message must not share its request: its own headers travel as headers, which a
     /// batch has for all of its messages together.
     pub(crate) fn is_alone(&self, message: &Message) -> bool {
-        let is_said = |name: &str| {
-            name.eq_ignore_ascii_case("ce-type") || name.eq_ignore_ascii_case("content-type")
-        };
-        message.headers.iter().any(|(name, _)| !is_said(name))
+        message.headers.iter().any(|(name, _)| !is_attribute_header(name))
     }
 
     /// Whether the message can be sent at all.

@@ -54,8 +54,7 @@ pub(crate) struct Item<'a> {
 
 impl Dispatch {
     pub(crate) fn new(settings: Arc<KafkaSettings>, context: &FlowContext) -> Self {
-        let source = context.event_source();
-        let wrapper = Wrapper::new(context.envelope, Binding::Kafka, &source);
+        let wrapper = Wrapper::new(Binding::Kafka, context);
         let topics = Topics::new(settings.topic.clone());
         let last = settings.configured_topics().first().map(|topic| Arc::from(*topic));
         Self { settings, topics, wrapper, last, contacts: Contacts::new(Instant::now()) }

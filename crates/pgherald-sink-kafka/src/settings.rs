@@ -279,7 +279,7 @@ impl ProducerContext for Quiet {
 mod tests {
     use std::{sync::Arc, time::Duration};
 
-    use pgherald_core::{BatchLimits, Budget, Envelope};
+    use pgherald_core::{BatchLimits, Budget, Envelope, EventNames};
 
     use super::*;
 
@@ -290,6 +290,7 @@ mod tests {
             sink: "bus".into(),
             channels: Some(Arc::new(["a".into(), "b c".into()])),
             envelope: Envelope::Binary,
+            events: EventNames::default(),
             budget: Budget { messages: 10_000, bytes: 64 << 20 },
             batch: BatchLimits { messages: 1000, bytes: 1 << 20, linger: Duration::ZERO },
             message_bytes_max: 1 << 20,

@@ -50,7 +50,7 @@ impl Encoder {
         let subjects = settings.subjects.clone();
         let stream = settings.stream.as_ref();
         Self {
-            wrapper: Wrapper::new(context.envelope, Binding::Nats, &context.event_source()),
+            wrapper: Wrapper::new(Binding::Nats, context),
             configured: subjects.configured(context).is_some(),
             subjects,
             id_prefix: format!("{}/{}/", context.pipeline, context.sink),

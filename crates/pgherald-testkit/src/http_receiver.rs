@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 pub use self::script::Answer;
-use crate::{Certificates, Error, Result, eventually, eventually_some};
+use crate::{Certificates, Error, Result, event, eventually, eventually_some};
 
 /// How long its port may be taken by others.
 const PORT_WITHIN: Duration = Duration::from_secs(10);
@@ -50,9 +50,9 @@ impl Received {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// A gap, by its headers.
+    /// A gap, or a batch that holds one.
     pub fn is_gap(&self) -> bool {
-        self.header("ce-type") == Some("pgherald.gap")
+        event::is_gap(self.header("ce-type"), self.header("content-type"), &self.body)
     }
 
     /// Answered with 2xx.

@@ -8,7 +8,7 @@ use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::{self, Context};
 use futures_util::StreamExt;
 
-use crate::{Error, Result, eventually_some};
+use crate::{Error, Result, event, eventually_some};
 
 /// One stored message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl StoredMessage {
 
     /// True for a message of type `pgherald.gap`.
     pub fn is_gap(&self) -> bool {
-        self.header("ce-type") == Some("pgherald.gap")
+        event::is_gap(self.header("ce-type"), self.header("content-type"), &self.payload)
     }
 }
 

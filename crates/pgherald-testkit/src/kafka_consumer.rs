@@ -9,7 +9,7 @@ use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-use crate::{Error, Result, eventually_some};
+use crate::{Error, Result, event, eventually_some};
 
 const METADATA: Duration = Duration::from_secs(5);
 
@@ -50,7 +50,8 @@ impl KafkaRecord {
 
     /// True for a message of type `pgherald.gap`.
     pub fn is_gap(&self) -> bool {
-        self.header("ce_type") == Some("pgherald.gap")
+        let payload = self.value.as_deref().unwrap_or_default();
+        event::is_gap(self.header("ce_type"), self.header("content-type"), payload)
     }
 }
 

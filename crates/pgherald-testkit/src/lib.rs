@@ -32,6 +32,8 @@ mod wait;
 #[cfg(feature = "clients")]
 mod certificates;
 #[cfg(feature = "clients")]
+mod event;
+#[cfg(feature = "clients")]
 mod http_receiver;
 #[cfg(feature = "clients")]
 mod jetstream_reader;

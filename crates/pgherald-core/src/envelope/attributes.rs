@@ -4,47 +4,51 @@ use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 
-use crate::{Body, GAP_TYPE, Message, Rfc3339, rfc3339};
+use super::own::{self, CONTENT_TYPE_HEADER};
+use crate::{Body, GAP_TYPE, Message, Rfc3339, event_names::Rendered, rfc3339};
 
 /// The CloudEvents version.
 pub(super) const SPECVERSION: &str = "1.0";
-/// The CloudEvents type of a message that names none.
-const MESSAGE_TYPE: &str = "pgherald.message";
 /// The media type of a gap.
 const GAP_MEDIA_TYPE: &str = "application/json";
-/// The header of a message's own that names its CloudEvents type.
-pub(super) const TYPE_HEADER: &str = "ce-type";
-/// The header of a message's own that names the media type of its payload.
-pub(super) const CONTENT_TYPE_HEADER: &str = "content-type";
 
 /// What differs from message to message. An optional attribute is present only if it is not
 /// empty, as CloudEvents demands.
 pub(super) struct Attributes<'m> {
     pub(super) id: &'m str,
-    pub(super) type_: &'m str,
+    pub(super) source: &'m str,
+    pub(super) type_: Cow<'m, str>,
     pub(super) time: Rfc3339,
     pub(super) subject: Option<&'m str>,
     pub(super) partitionkey: Option<Cow<'m, str>>,
     pub(super) content_type: Option<&'m str>,
+    message: &'m Message,
 }
 
 impl<'m> Attributes<'m> {
-    pub(super) fn of(message: &'m Message) -> Self {
+    pub(super) fn of(message: &'m Message, names: &'m Rendered) -> Self {
+        let is_gap = message.gap().is_some();
+        let own = |name| own::attribute(message, name).filter(|_| !is_gap);
         Self {
             id: message.id.as_str(),
-            type_: event_type(message),
+            source: own("source").unwrap_or(&names.source),
+            type_: match own("type") {
+                Some(own) => Cow::Borrowed(own),
+                None if is_gap => Cow::Borrowed(GAP_TYPE),
+                None => names.kind(&message.channel),
+            },
             time: rfc3339(message.since),
-            subject: subject(message).filter(|subject| !subject.is_empty()),
+            subject: own("subject").or_else(|| subject(message)).filter(|text| !text.is_empty()),
             partitionkey: partition_key(message),
             content_type: content_type(message),
+            message,
         }
     }
-}
 
-fn event_type(message: &Message) -> &str {
-    match message.gap() {
-        Some(_) => GAP_TYPE,
-        None => own(message, TYPE_HEADER).unwrap_or(MESSAGE_TYPE),
+    /// `dataschema` and the extensions that the message names, each once.
+    pub(super) fn more(&self) -> impl Iterator<Item = (Cow<'m, str>, &'m str)> {
+        let is_gap = self.message.gap().is_some();
+        own::more_attributes(self.message).filter(move |_| !is_gap)
     }
 }
 
@@ -67,18 +71,20 @@ fn partition_key(message: &Message) -> Option<Cow<'_, str>> {
 }
 
 /// A tombstone has no payload, so no media type but the one that it was given as a header.
-fn content_type(message: &Message) -> Option<&str> {
+pub(super) fn content_type(message: &Message) -> Option<&str> {
+    let own = || message.headers.get(CONTENT_TYPE_HEADER).filter(|value| !value.is_empty());
     match &message.body {
         Body::Gap(_) => Some(GAP_MEDIA_TYPE),
-        Body::Tombstone => own(message, CONTENT_TYPE_HEADER),
+        Body::Tombstone => own(),
         Body::Payload(_) | Body::Oversize(_) | Body::Unreadable(_) => {
-            own(message, CONTENT_TYPE_HEADER)
-                .or_else(|| Some(message.content_type.as_str()).filter(|known| !known.is_empty()))
+            own().or_else(|| Some(message.content_type.as_str()).filter(|known| !known.is_empty()))
         }
     }
 }
 
-/// An empty header says nothing.
-fn own<'m>(message: &'m Message, name: &str) -> Option<&'m str> {
-    message.headers.get(name).filter(|value| !value.is_empty())
+/// The media type, if the row or the configuration sets it.
+pub(super) fn set_content_type(message: &Message) -> Option<&str> {
+    let is_set = message.content_type.is_set()
+        || message.headers.get(CONTENT_TYPE_HEADER).is_some_and(|value| !value.is_empty());
+    content_type(message).filter(|_| is_set)
 }

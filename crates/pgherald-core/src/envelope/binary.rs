@@ -2,12 +2,14 @@
 
 use super::{
     Binding,
-    attributes::{Attributes, CONTENT_TYPE_HEADER, SPECVERSION},
+    attributes::{Attributes, SPECVERSION},
+    own::CONTENT_TYPE_HEADER,
 };
 use crate::percent;
 
 /// The names of the attributes' headers under one binding.
 struct Names {
+    prefix: &'static str,
     specversion: &'static str,
     id: &'static str,
     source: &'static str,
@@ -18,6 +20,7 @@ struct Names {
 }
 
 const UNDERSCORES: Names = Names {
+    prefix: "ce_",
     specversion: "ce_specversion",
     id: "ce_id",
     source: "ce_source",
@@ -28,6 +31,7 @@ const UNDERSCORES: Names = Names {
 };
 
 const DASHES: Names = Names {
+    prefix: "ce-",
     specversion: "ce-specversion",
     id: "ce-id",
     source: "ce-source",
@@ -43,7 +47,6 @@ const NATS_CONTENT_TYPE: &str = "ce-datacontenttype";
 /// Gives every attribute but the media type.
 pub(super) fn attributes(
     binding: Binding,
-    source: &str,
     attributes: &Attributes<'_>,
     each: &mut dyn FnMut(&str, &str),
 ) {
@@ -57,8 +60,8 @@ pub(super) fn attributes(
     };
     give(names.specversion, SPECVERSION);
     give(names.id, attributes.id);
-    give(names.source, source);
-    give(names.type_, attributes.type_);
+    give(names.source, attributes.source);
+    give(names.type_, &attributes.type_);
     give(names.time, attributes.time.as_str());
     if let Some(subject) = attributes.subject {
         give(names.subject, subject);
@@ -66,19 +69,35 @@ pub(super) fn attributes(
     if let Some(key) = &attributes.partitionkey {
         give(names.partitionkey, key);
     }
+    for (name, value) in attributes.more() {
+        give(&format!("{}{name}", names.prefix), value);
+    }
 }
 
-/// Gives the media type of the payload, if there is one.
+/// Gives the media type of the payload as an attribute, if there is one.
 pub(super) fn content_type(
     binding: Binding,
     attributes: &Attributes<'_>,
     each: &mut dyn FnMut(&str, &str),
 ) {
     let Some(content_type) = attributes.content_type else { return };
+    let name = match binding {
+        Binding::Kafka | Binding::Http => CONTENT_TYPE_HEADER,
+        Binding::Nats => NATS_CONTENT_TYPE,
+    };
+    media_type(binding, name, content_type, each);
+}
+
+/// Gives a media type under that name.
+pub(super) fn media_type(
+    binding: Binding,
+    name: &str,
+    media_type: &str,
+    each: &mut dyn FnMut(&str, &str),
+) {
     match binding {
-        Binding::Kafka => each(CONTENT_TYPE_HEADER, content_type),
-        // As on HTTP, printable ASCII stays readable: consumers compare it with a media type.
-        Binding::Nats => each(NATS_CONTENT_TYPE, &percent::header(content_type)),
-        Binding::Http => each(CONTENT_TYPE_HEADER, &percent::header(content_type)),
+        Binding::Kafka => each(name, media_type),
+        // Printable ASCII stays readable: consumers compare it with a media type.
+        Binding::Nats | Binding::Http => each(name, &percent::header(media_type)),
     }
 }

@@ -1,39 +1,149 @@
-//! The headers that a message brings along.
+//! The headers that a message brings along: which of them are attributes, which travel under their
+//! own names, and which nobody may set.
 
-use super::{
-    Binding, WrapError,
-    attributes::{CONTENT_TYPE_HEADER, TYPE_HEADER},
-};
-use crate::{Message, percent};
+use std::borrow::Cow;
 
-const RESERVED_PREFIXES: [&str; 4] = ["ce_", "ce-", "nats-", "webhook-"];
-const RESERVED_NAMES: [&str; 5] =
-    ["host", "content-length", "transfer-encoding", "connection", "authorization"];
+use super::{Binding, WrapError};
+use crate::{Message, media_type::is_token, percent, uri};
 
-/// Gives the message's own headers. `ce-type` is always consumed, `content-type` only where the
-/// envelope says it in its own way.
+/// The header that names the media type of the payload.
+pub(super) const CONTENT_TYPE_HEADER: &str = "content-type";
+
+/// What every header begins with that sets an attribute.
+const ATTRIBUTE_PREFIX: &str = "ce-";
+/// The longest name of an attribute.
+const ATTRIBUTE_NAME_BYTES: usize = 20;
+/// Attributes that a header may set beside extensions.
+const SOURCE: &str = "source";
+const TYPE: &str = "type";
+const SUBJECT: &str = "subject";
+const DATASCHEMA: &str = "dataschema";
+/// Attributes that no header may set: the bridge does, or CloudEvents forbids the name.
+const RESERVED_ATTRIBUTES: [&str; 6] =
+    ["id", "time", "specversion", "datacontenttype", "partitionkey", "data"];
+
+const RESERVED_PREFIXES: [&str; 4] = ["ce_", "nats-", "webhook-", "proxy-"];
+/// What describes the connection or the request, not the message.
+const RESERVED_NAMES: [&str; 10] = [
+    "host",
+    "content-length",
+    "transfer-encoding",
+    "connection",
+    "authorization",
+    "te",
+    "expect",
+    "trailer",
+    "upgrade",
+    "keep-alive",
+];
+
+/// What a header of a message's own is there for.
+enum Role<'n> {
+    /// Names the media type.
+    ContentType,
+    /// Sets the attribute of that name, in any case.
+    Attribute(&'n str),
+    /// Travels under its own name.
+    Own,
+}
+
+/// Whether a message's own header of that name becomes part of the envelope (an attribute or the
+/// media type), and so does not travel as a header of its own.
+#[must_use]
+pub fn is_attribute_header(name: &str) -> bool {
+    matches!(role(name), Role::ContentType | Role::Attribute(_))
+}
+
+fn role(name: &str) -> Role<'_> {
+    match after_prefix(name, ATTRIBUTE_PREFIX) {
+        Some(attribute) => Role::Attribute(attribute),
+        None if name.eq_ignore_ascii_case(CONTENT_TYPE_HEADER) => Role::ContentType,
+        None => Role::Own,
+    }
+}
+
+/// Gives the headers that travel under their own names. `content-type` and attributes are consumed:
+/// the envelope has said them, or does not know them. `beside_event`: the payload is an event
+/// already, and no attribute may stand beside it.
 pub(super) fn headers(
     binding: Binding,
     message: &Message,
-    consumes_content_type: bool,
+    beside_event: bool,
     each: &mut dyn FnMut(&str, &str),
 ) -> Result<(), WrapError> {
     for (name, value) in message.headers.iter() {
-        if name.eq_ignore_ascii_case(TYPE_HEADER)
-            || (consumes_content_type && name.eq_ignore_ascii_case(CONTENT_TYPE_HEADER))
-        {
-            continue;
-        }
-        check(binding, name)?;
-        match binding {
-            Binding::Kafka => each(name, value),
-            Binding::Nats | Binding::Http => each(name, &percent::header(value)),
+        match role(name) {
+            Role::ContentType => {}
+            Role::Attribute(_) if beside_event => return Err(WrapError::beside_event(name)),
+            Role::Attribute(attribute) => check_attribute(name, attribute, value)?,
+            Role::Own => {
+                check_name(binding, name)?;
+                match binding {
+                    Binding::Kafka => each(name, value),
+                    Binding::Nats | Binding::Http => each(name, &percent::header(value)),
+                }
+            }
         }
     }
     Ok(())
 }
 
-fn check(binding: Binding, name: &str) -> Result<(), WrapError> {
+/// The attribute that a header of the message's own sets. The first one counts, and an empty one
+/// says nothing.
+pub(super) fn attribute<'m>(message: &'m Message, attribute: &str) -> Option<&'m str> {
+    let is_it = |name: &str| matches!(role(name), Role::Attribute(named) if named.eq_ignore_ascii_case(attribute));
+    let found = message.headers.iter().find(|(name, _)| is_it(name));
+    found.map(|(_, value)| value).filter(|value| !value.is_empty())
+}
+
+/// `dataschema` and extensions that headers of the message's own set, in their order.
+pub(super) fn more_attributes(message: &Message) -> impl Iterator<Item = (Cow<'_, str>, &str)> {
+    let named = |(name, value)| match role(name) {
+        Role::Attribute(attribute) if !is_named_in_its_own_way(attribute) => {
+            Some((attribute, value))
+        }
+        _ => None,
+    };
+    let all = move || message.headers.iter().filter_map(named);
+    all().enumerate().filter_map(move |(place, (name, value))| {
+        let mut earlier = all().take(place);
+        let is_first = !earlier.any(|(known, _)| known.eq_ignore_ascii_case(name));
+        (is_first && !value.is_empty()).then(|| (lower_case(name), value))
+    })
+}
+
+fn is_named_in_its_own_way(attribute: &str) -> bool {
+    [SOURCE, TYPE, SUBJECT].iter().any(|name| attribute.eq_ignore_ascii_case(name))
+}
+
+fn lower_case(name: &str) -> Cow<'_, str> {
+    match name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Cow::Owned(name.to_ascii_lowercase()),
+        false => Cow::Borrowed(name),
+    }
+}
+
+/// Whether a header may set that attribute to that value.
+fn check_attribute(header: &str, attribute: &str, value: &str) -> Result<(), WrapError> {
+    let is = |name: &str| attribute.eq_ignore_ascii_case(name);
+    if RESERVED_ATTRIBUTES.iter().any(|name| is(name)) {
+        return Err(WrapError::reserved(header));
+    }
+    let is_legal = (1..=ATTRIBUTE_NAME_BYTES).contains(&attribute.len())
+        && attribute.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    if !is_legal {
+        return Err(WrapError::illegal_attribute(header));
+    }
+    if value.contains(char::is_control) {
+        return Err(WrapError::illegal_value(header, "a control character"));
+    }
+    if (is(SOURCE) || is(DATASCHEMA)) && !uri::is_reference(value) {
+        return Err(WrapError::illegal_value(header, "what no URI may hold"));
+    }
+    Ok(())
+}
+
+fn check_name(binding: Binding, name: &str) -> Result<(), WrapError> {
     if name.is_empty() {
         return Err(WrapError::Nameless);
     }
@@ -49,14 +159,11 @@ fn check(binding: Binding, name: &str) -> Result<(), WrapError> {
 }
 
 fn is_reserved(name: &str) -> bool {
-    let begins = |prefix: &&str| {
-        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
-    };
-    RESERVED_PREFIXES.iter().any(begins)
+    RESERVED_PREFIXES.iter().any(|prefix| after_prefix(name, prefix).is_some())
         || RESERVED_NAMES.iter().any(|reserved| name.eq_ignore_ascii_case(reserved))
 }
 
-/// What RFC 9110 allows in a token.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+fn after_prefix<'n>(name: &'n str, prefix: &str) -> Option<&'n str> {
+    let start = name.get(..prefix.len())?;
+    start.eq_ignore_ascii_case(prefix).then(|| &name[prefix.len()..])
 }

@@ -1,4 +1,5 @@
 mod bodies;
+mod events;
 mod headers;
 mod properties;
 
@@ -8,7 +9,10 @@ use std::{
 };
 
 use super::*;
-use crate::{ContentType, Gap, GapReason, Headers, MessageId};
+use crate::{
+    BatchLimits, Budget, ContentType, EventNames, EventNamesConfig, Gap, GapReason, Headers,
+    MessageId, Problems,
+};
 
 const BINDINGS: [Binding; 3] = [Binding::Kafka, Binding::Nats, Binding::Http];
 const ENVELOPES: [Envelope; 3] = [Envelope::Binary, Envelope::Structured, Envelope::None];
@@ -45,7 +49,22 @@ fn gap_of(channels: &[&str]) -> Message {
 }
 
 fn wrapper(envelope: Envelope, binding: Binding) -> Wrapper {
-    Wrapper::new(envelope, binding, "/pgherald/shop")
+    named(envelope, binding, EventNames::default())
+}
+
+fn named(envelope: Envelope, binding: Binding, events: EventNames) -> Wrapper {
+    let context = FlowContext {
+        pipeline: "shop".into(),
+        source: "outbox",
+        sink: "s".into(),
+        channels: None,
+        envelope,
+        events,
+        budget: Budget { messages: 1, bytes: 1 },
+        batch: BatchLimits { messages: 1, bytes: 1, linger: Duration::ZERO },
+        message_bytes_max: 1,
+    };
+    Wrapper::new(binding, &context)
 }
 
 fn headers(envelope: Envelope, binding: Binding, message: &Message) -> Vec<(String, String)> {

@@ -146,8 +146,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Backoff, Batch, BatchLimits, Budget, Checkpoint, Envelope, FlowContext, FlowSettings,
-        FlowStatus, Ordering,
+        Backoff, Batch, BatchLimits, Budget, Checkpoint, Envelope, EventNames, FlowContext,
+        FlowSettings, FlowStatus, Ordering,
     };
 
     fn link() -> Link {
@@ -158,6 +158,7 @@ mod tests {
                 sink: "s".into(),
                 channels: None,
                 envelope: Envelope::Binary,
+                events: EventNames::default(),
                 budget: Budget { messages: 1_000, bytes: 1_000 },
                 batch: BatchLimits { messages: 1_000, bytes: 1_000, linger: Duration::ZERO },
                 message_bytes_max: 1,

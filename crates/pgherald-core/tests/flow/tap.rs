@@ -10,8 +10,8 @@ use bytes::Bytes;
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{
     Attached, Backoff, Batch, BatchLimits, Body, Budget, Checkpoint, ContentType, Envelope,
-    FlowContext, FlowSettings, Headers, Message, MessageId, OnRejected, Room, Session, Settled,
-    Source, SourceError,
+    EventNames, FlowContext, FlowSettings, Headers, Message, MessageId, OnRejected, Room, Session,
+    Settled, Source, SourceError,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -114,6 +114,7 @@ pub(crate) fn settings() -> FlowSettings {
             sink: "s".into(),
             channels: None,
             envelope: Envelope::None,
+            events: EventNames::default(),
             budget: Budget { messages: 10_000, bytes: 64 << 20 },
             batch: BatchLimits { messages: 1_000, bytes: 1 << 20, linger: Duration::ZERO },
             message_bytes_max: 1 << 20,

@@ -7,8 +7,8 @@ use std::{
 };
 
 use pgherald_core::{
-    Backoff, Envelope, Flow, FlowContext, FlowEnd, FlowSettings, FlowState, FlowStatus, OnRejected,
-    Ordering, Sink, Source,
+    Backoff, Envelope, EventNames, Flow, FlowContext, FlowEnd, FlowSettings, FlowState, FlowStatus,
+    OnRejected, Ordering, Sink, Source,
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
 use tokio::{
@@ -76,6 +76,7 @@ fn start(
         sink: name.into(),
         channels: None,
         envelope: Envelope::None,
+        events: EventNames::default(),
         budget: scenario.budget,
         batch: scenario.batch,
         message_bytes_max: scenario.message_bytes_max,

@@ -6,8 +6,8 @@ use std::{
 };
 
 use pgherald_core::{
-    Backoff, BatchLimits, Budget, Envelope, FlowContext, Gap, GapReason, Message, Room, Settled,
-    Source, SourceError,
+    Backoff, BatchLimits, Budget, Envelope, EventNames, FlowContext, Gap, GapReason, Message, Room,
+    Settled, Source, SourceError,
 };
 use pgherald_listener::{Hub, HubOptions, KeyRule, NotifySettings, NotifySource};
 use pgherald_postgres::{PostgresSettings, connect, literal, query};
@@ -35,6 +35,7 @@ pub(crate) fn context(sink: &str, names: &[&str], budget: Budget) -> FlowContext
         sink: Arc::from(sink),
         channels: Some(channels(names)),
         envelope: Envelope::Binary,
+        events: EventNames::default(),
         budget,
         batch: BatchLimits { messages: 1_000, bytes: 1 << 20, linger: Duration::ZERO },
         message_bytes_max: 1 << 20,
@@ -69,7 +70,11 @@ impl Process {
         let sources = flows
             .iter()
             .map(|(sink, names, budget)| {
-                let notify = NotifySettings { channels: channels(names), key: KeyRule::None };
+                let notify = NotifySettings {
+                    channels: channels(names),
+                    key: KeyRule::None,
+                    content_type: None,
+                };
                 hub.flow(&context(sink, names, *budget), &notify)
             })
             .collect();

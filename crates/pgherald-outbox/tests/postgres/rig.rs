@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use pgherald_core::{
-    Batch, BatchLimits, Body, Budget, Checkpoint, Envelope, FlowContext, Message, Room, Session,
-    Settled, Source, SourceError,
+    Batch, BatchLimits, Body, Budget, Checkpoint, Envelope, EventNames, FlowContext, Message, Room,
+    Session, Settled, Source, SourceError,
 };
 use pgherald_outbox::{Outbox, OutboxConfig, OutboxSettings, OutboxSource};
 use pgherald_postgres::{PostgresSettings, Seat, SetupOptions, connect, query, setup};
@@ -43,6 +43,7 @@ pub(crate) fn context(sink: &str, channels: Option<&[&str]>) -> FlowContext {
         sink: sink.into(),
         channels: channels.map(|names| names.iter().map(|name| Arc::from(*name)).collect()),
         envelope: Envelope::Binary,
+        events: EventNames::default(),
         budget: Budget { messages: 10_000, bytes: 64 << 20 },
         batch: BatchLimits { messages: 1_000, bytes: 1 << 20, linger: Duration::ZERO },
         message_bytes_max: 1_000,

@@ -40,11 +40,13 @@ impl Flow {
             _ => null(),
         };
         let columns = format!(
-            "{}, {key}, {}::jsonb, {}, {payload}, {}",
+            "{}, {key}, {}::jsonb, {}, {payload}, {}, {}, {}",
             literal(&message.channel),
             literal(&headers(&message.headers)),
             literal(message.content_type.as_str()),
-            time(message)
+            time(message),
+            message.content_type.is_text(),
+            message.content_type.is_set()
         );
         format!("{LIMITS}{}", self.insert(letter, &columns, ""))
     }
@@ -64,7 +66,8 @@ impl Flow {
         let columns = "o.channel, o.key, coalesce(o.headers, '{}'), coalesce(o.content_type, CASE \
              WHEN o.payload_bytes IS NULL THEN 'text/plain; charset=utf-8' \
              ELSE 'application/octet-stream' END), \
-             coalesce(convert_to(o.payload, 'UTF8'), o.payload_bytes), o.created_at";
+             coalesce(convert_to(o.payload, 'UTF8'), o.payload_bytes), o.created_at, \
+             o.payload_bytes IS NULL, o.content_type IS NOT NULL";
         let from = format!(
             ", {outbox} AS o WHERE o.id = {row} \
              AND (extract(epoch FROM o.created_at)::numeric * 1000000)::bigint = {micros} \
@@ -82,7 +85,7 @@ impl Flow {
     fn insert(&self, letter: DeadLetter<'_>, columns: &str, from: &str) -> String {
         format!(
             "INSERT INTO pgherald.dead_letter AS d (pipeline, sink, id, channel, key, \
-             headers, content_type, payload, message_time, reason, first_attempt_at, \
+             headers, content_type, payload, message_time, is_text, content_type_is_set, reason, first_attempt_at, \
              last_attempt_at, attempts)\n\
              SELECT {}, {}, {}, {columns}, {}, at.t, at.t, 1 FROM ({}) AS at{from}\n\
              ON CONFLICT (pipeline, sink, id) DO UPDATE SET {AGAIN}\nRETURNING d.id",
@@ -113,7 +116,8 @@ impl Flow {
             "{LIMITS}SELECT id, channel, key, headers::text, content_type, \
              (extract(epoch FROM message_time)::numeric * 1000000)::bigint, \
              octet_length(payload)::bigint, \
-             CASE WHEN octet_length(payload) <= {limit} THEN payload END \
+             CASE WHEN octet_length(payload) <= {limit} THEN payload END, \
+             is_text, content_type_is_set \
              FROM (SELECT *, row_number() OVER w AS n, \
              sum(least(octet_length(payload), {limit})) OVER w AS bytes \
              FROM (SELECT * FROM pgherald.dead_letter d WHERE {} AND replay_at IS NOT NULL \

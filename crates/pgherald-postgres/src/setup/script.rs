@@ -17,7 +17,13 @@ pub(super) struct Migration {
 
 pub(super) const MIGRATIONS: [Migration; 2] = [
     Migration { version: 1, sql: include_str!("../../sql/0001_schema.sql") },
-    Migration { version: 2, sql: include_str!("../../sql/0002_incarnations.sql") },
+    Migration {
+        version: 2,
+        sql: concat!(
+            include_str!("../../sql/0002_incarnations.sql"),
+            include_str!("../../sql/0002_dead_letters.sql")
+        ),
+    },
 ];
 
 const SHADOW_BOTH: &str = include_str!("../../sql/shadow_notify.sql");

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use pgherald_core::{
-    Batch, BatchLimits, Body, Budget, Checkpoint, Confirmation, ContentType, Envelope, FlowContext,
-    Gap, GapReason, Headers, Message, MessageId, Only, Open, Outcome, Problems, Sink, SinkError,
-    Writer,
+    Batch, BatchLimits, Body, Budget, Checkpoint, Confirmation, ContentType, Envelope, EventNames,
+    FlowContext, Gap, GapReason, Headers, Message, MessageId, Only, Open, Outcome, Problems, Sink,
+    SinkError, Writer,
 };
 use pgherald_sink_http::{HttpConfig, HttpSettings, HttpSink};
 use pgherald_testkit::{HttpReceiver, Received};
@@ -23,6 +23,7 @@ pub(crate) fn context(envelope: Envelope, batch: usize) -> FlowContext {
         sink: "hook".into(),
         channels: None,
         envelope,
+        events: EventNames::default(),
         budget: Budget { messages: 10_000, bytes: 64 << 20 },
         batch: BatchLimits { messages: batch, bytes: 1 << 20, linger: Duration::ZERO },
         message_bytes_max: 1 << 20,

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration, time::SystemTime};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use pgherald_core::{
-    Batch, BatchLimits, Body, Budget, Checkpoint, ContentType, Envelope, Event, FlowContext, Gap,
-    GapReason, Headers, Message, MessageId, Only, Open, Outcome, Problems, Sink, SinkError, Writer,
+    Batch, BatchLimits, Body, Budget, Checkpoint, ContentType, Envelope, Event, EventNames,
+    FlowContext, Gap, GapReason, Headers, Message, MessageId, Only, Open, Outcome, Problems, Sink,
+    SinkError, Writer,
 };
 use pgherald_sink_kafka::{KafkaConfig, KafkaSettings, KafkaSink};
 
@@ -17,6 +18,7 @@ pub(crate) fn context(channels: Option<&[&str]>) -> FlowContext {
         sink: "bus".into(),
         channels: channels.map(|names| names.iter().map(|name| Arc::from(*name)).collect()),
         envelope: Envelope::Binary,
+        events: EventNames::default(),
         budget: Budget { messages: 10_000, bytes: 64 << 20 },
         batch: BatchLimits { messages: 1000, bytes: 1 << 20, linger: Duration::ZERO },
         message_bytes_max: 1 << 20,

@@ -5,8 +5,9 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use pgherald_core::{
-    Batch, BatchLimits, Body, Budget, Checkpoint, ContentType, Envelope, Event, FlowContext,
-    Headers, Message, MessageId, Only, Open, Outcome, Problems, Sink, SinkError, Writer,
+    Batch, BatchLimits, Body, Budget, Checkpoint, ContentType, Envelope, Event, EventNames,
+    FlowContext, Headers, Message, MessageId, Only, Open, Outcome, Problems, Sink, SinkError,
+    Writer,
 };
 use pgherald_sink_nats::{NatsConfig, NatsSettings, NatsSink};
 use serde_json::{Value, json};
@@ -18,6 +19,7 @@ pub(crate) fn context() -> FlowContext {
         sink: "live".into(),
         channels: Some(["a", "b"].map(Arc::from).into()),
         envelope: Envelope::Binary,
+        events: EventNames::default(),
         budget: Budget { messages: 10_000, bytes: 64 << 20 },
         batch: BatchLimits { messages: 1_000, bytes: 1 << 20, linger: Duration::ZERO },
         message_bytes_max: 1 << 20,

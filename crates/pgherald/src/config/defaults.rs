@@ -15,7 +15,6 @@ const BATCH_MESSAGES_MAX: usize = 1_000;
 /// At most; a smaller budget makes smaller batches.
 pub(super) const BATCH_BYTES_MAX: usize = 1_048_576;
 pub(super) const LINGER_MS: u64 = 0;
-const NOTIFY_KEY: &str = "none";
 
 impl RawConfig {
     /// The same configuration with every default written out.
@@ -28,9 +27,10 @@ impl RawConfig {
 
 impl RawPipeline {
     fn fill(&mut self) {
+        self.cloudevents.fill();
         let (mut channels, mut on_rejected) = (None, RawOnRejected::Halt);
         if let Some(notify) = &mut self.source.notify {
-            notify.key.get_or_insert_with(|| NOTIFY_KEY.to_owned());
+            notify.fill();
             channels = Some(notify.channels.clone());
             // Its messages cannot be read again.
             on_rejected = RawOnRejected::Skip;

@@ -8,7 +8,8 @@ use std::{
 };
 
 use pgherald_core::{
-    Backoff, BatchLimits, Budget, FlowContext, FlowSettings, OnRejected, Problems, StringList,
+    Backoff, BatchLimits, Budget, EventNames, FlowContext, FlowSettings, OnRejected, Problems,
+    StringList,
 };
 
 use super::{
@@ -38,6 +39,7 @@ pub(super) struct FlowResolver<'a> {
     pub(super) raw: &'a RawSink,
     pub(super) source: Option<&'a SourceSettings>,
     pub(super) source_key: &'a Key,
+    pub(super) events: &'a EventNames,
     pub(super) key: &'a Key,
     pub(super) report: &'a Report,
     pub(super) problems: &'a mut Problems,
@@ -58,6 +60,7 @@ impl FlowResolver<'_> {
             sink: self.sink.into(),
             channels,
             envelope: self.raw.envelope.unwrap_or(defaults::ENVELOPE),
+            events: self.events.clone(),
             budget,
             batch,
             message_bytes_max: message_bytes_max

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pgherald_core::{Envelope, StringList};
+use pgherald_core::{Envelope, EventNamesConfig, StringList};
 use pgherald_listener::NotifyConfig;
 use pgherald_outbox::OutboxConfig;
 use pgherald_postgres::PostgresConfig;
@@ -50,6 +50,7 @@ pub(crate) struct RawShutdown {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RawPipeline {
     pub(crate) source: RawSource,
+    pub(crate) cloudevents: EventNamesConfig,
     pub(crate) sinks: BTreeMap<String, RawSink>,
 }
 

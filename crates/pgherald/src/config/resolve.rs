@@ -79,6 +79,9 @@ fn resolve_pipeline(
     check_name(name, &key, "pipeline", problems);
     let source_key = key.child("source");
     let source = resolve_source(&pipeline.source, &source_key, report, problems);
+    let events = pipeline.cloudevents.resolve(&key.child("cloudevents").to_string(), problems);
+    // What is wrong is a problem by now: nothing runs with these.
+    let events = events.unwrap_or_default();
     let sinks_key = key.child("sinks");
     if pipeline.sinks.is_empty() {
         let text = "there is none; add one, for example [pipelines.orders.sinks.bus.nats]";
@@ -94,6 +97,7 @@ fn resolve_pipeline(
             raw: sink,
             source: source.as_ref(),
             source_key: &source_key,
+            events: &events,
             key: &sink_key,
             report,
             problems,

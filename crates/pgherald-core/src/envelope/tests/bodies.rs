@@ -6,8 +6,12 @@ fn body(envelope: Envelope, binding: Binding, message: &Message) -> Option<Bytes
     wrapper(envelope, binding).body(message).unwrap()
 }
 
-fn typed(content_type: &str, payload: &[u8]) -> Message {
-    Message { content_type: ContentType::Other(content_type.into()), ..message(payload) }
+fn text(content_type: &str, payload: &[u8]) -> Message {
+    Message { content_type: ContentType::TextAs(content_type.into()), ..message(payload) }
+}
+
+fn bytes(content_type: &str, payload: &[u8]) -> Message {
+    Message { content_type: ContentType::BytesAs(content_type.into()), ..message(payload) }
 }
 
 #[test]
@@ -76,12 +80,12 @@ fn data_is_what_the_media_type_says() {
         ("text/plain", b"[1]", "data", json!("[1]")),
         ("text/plain; charset=utf-8", "ü\0\r\n".as_bytes(), "data", json!("ü\0\r\n")),
         ("text/plain", b"", "data", json!("")),
-        ("text/plain", b"\xff", "data_base64", json!("/w==")),
-        ("text/plain; charset=latin1", b"x", "data_base64", json!("eA==")),
-        ("application/octet-stream", b"x", "data_base64", json!("eA==")),
-        ("", b"x", "data_base64", json!("eA==")),
+        ("application/xml", b"<a/>", "data", json!("<a/>")),
+        ("application/octet-stream", b"x", "data", json!("x")),
+        ("application/json", b"{", "data_base64", json!("ew==")),
+        ("", b"x", "data", json!("x")),
     ] {
-        let document = document(&typed(content_type, payload));
+        let document = document(&text(content_type, payload));
         assert_eq!(document[member], value, "{content_type} {payload:?}");
         let members = document.as_object().unwrap().keys().filter(|name| name.starts_with("data"));
         let media_type = usize::from(!content_type.is_empty());
@@ -90,9 +94,22 @@ fn data_is_what_the_media_type_says() {
 }
 
 #[test]
+fn bytes_are_base64_but_for_json() {
+    for (content_type, payload, member, value) in [
+        ("application/json", &b"[1]"[..], "data", json!([1])),
+        ("application/json", b"\xff", "data_base64", json!("/w==")),
+        ("text/plain", b"x", "data_base64", json!("eA==")),
+        ("application/octet-stream", b"x", "data_base64", json!("eA==")),
+    ] {
+        let document = document(&bytes(content_type, payload));
+        assert_eq!(document[member], value, "{content_type} {payload:?}");
+    }
+}
+
+#[test]
 fn json_that_is_none_travels_as_its_bytes() {
     for payload in [&b""[..], b"{", b"{} {}", b"NaN", b"\"\xff\"", b"1,\"id\":\"forged\""] {
-        let document = document(&typed("application/json", payload));
+        let document = document(&bytes("application/json", payload));
         assert_eq!(document["datacontenttype"], "application/json");
         assert_eq!(document["id"], "00000000000000ab-7");
         assert_eq!(document.get("data"), None);

@@ -66,7 +66,7 @@ fn the_message_names_its_own_type_and_content_type() {
     let nats = lines(Envelope::Binary, Binding::Nats, &message);
     assert_eq!(nats[6..], ["ce-datacontenttype: application/xml", "x: y"]);
     let structured = lines(Envelope::Structured, Binding::Nats, &message);
-    let content_type = "content-type: application/cloudevents+json; charset=UTF-8";
+    let content_type = "content-type: application/cloudevents+json";
     assert_eq!(structured, [content_type, "x: y"]);
 }
 
@@ -84,7 +84,7 @@ fn content_types_of_payloads() {
     for (content_type, text) in [
         (ContentType::Json, "application/json"),
         (ContentType::Bytes, "application/octet-stream"),
-        (ContentType::Other("image/png".into()), "image/png"),
+        (ContentType::BytesAs("image/png".into()), "image/png"),
     ] {
         let message = Message { content_type, ..message(b"hi") };
         let last = lines(Envelope::Binary, Binding::Http, &message).pop().unwrap();
@@ -108,19 +108,96 @@ fn structured_is_the_same_on_every_sink() {
     for binding in BINDINGS {
         assert_eq!(
             lines(Envelope::Structured, binding, &message),
-            ["content-type: application/cloudevents+json; charset=UTF-8", "tenant: acme"]
+            ["content-type: application/cloudevents+json", "tenant: acme"]
         );
     }
 }
 
 #[test]
-fn none_has_the_messages_own_headers_only() {
-    let own = [("Content-Type", "text/csv"), ("ce-type", "t"), ("tenant", "acme")];
-    for binding in BINDINGS {
-        assert!(lines(Envelope::None, binding, &message(b"hi")).is_empty());
-        let message = with_headers(message(b"hi"), &own);
-        let lines = lines(Envelope::None, binding, &message);
-        assert_eq!(lines, ["Content-Type: text/csv", "tenant: acme"]);
+fn none_has_the_messages_own_headers_and_a_media_type_that_is_set() {
+    let own = [("Content-Type", "text/csv"), ("ce-type", "t"), ("ce-tenant", "x"), ("a", "b")];
+    let set = |content_type: ContentType| Message { content_type, ..message(b"hi") };
+    for binding in [Binding::Kafka, Binding::Nats] {
+        let lines = |message: &Message| lines(Envelope::None, binding, message);
+        for by_default in [ContentType::Text, ContentType::Json, ContentType::Bytes] {
+            assert!(lines(&set(by_default)).is_empty());
+        }
+        let xml = set(ContentType::TextAs("application/xml".into()));
+        assert_eq!(lines(&xml), ["content-type: application/xml"]);
+        assert_eq!(lines(&with_headers(xml, &own)), ["content-type: text/csv", "a: b"]);
+    }
+    let lines = |message: &Message| lines(Envelope::None, Binding::Http, message);
+    assert_eq!(lines(&message(b"hi")), ["content-type: text/plain; charset=utf-8"]);
+    assert_eq!(lines(&set(ContentType::Json)), ["content-type: application/json"]);
+    assert_eq!(lines(&with_headers(message(b"hi"), &own)), ["content-type: text/csv", "a: b"]);
+    assert!(lines(&tombstone()).is_empty());
+}
+
+#[test]
+fn the_pipeline_and_the_message_name_attributes() {
+    let config = EventNamesConfig {
+        source: Some("https://shop/{pipeline}".to_owned()),
+        r#type: Some("com.shop.{channel}".to_owned()),
+    };
+    let events = config.resolve("c", &mut Problems::default()).unwrap();
+    let wrapped = |binding, message: &Message| {
+        let mut all = Vec::new();
+        let mut each = |name: &str, value: &str| all.push(format!("{name}: {value}"));
+        named(Envelope::Binary, binding, events.clone()).headers(message, &mut each).unwrap();
+        all
+    };
+    let lines = wrapped(Binding::Kafka, &message(b"hi"));
+    assert_eq!(lines[2..4], ["ce_source: https://shop/shop", "ce_type: com.shop.orders"]);
+    let gap = wrapped(Binding::Kafka, &gap_of(&["a"]));
+    assert_eq!(gap[2..4], ["ce_source: https://shop/shop", "ce_type: pgherald.gap"]);
+    let own = [
+        ("ce-source", "/eu"),
+        ("CE-Tenant", "größe"),
+        ("ce-subject", "order 7"),
+        ("ce-dataschema", "https://schemas/order"),
+        ("ce-tenant", "second"),
+        ("ce-empty", ""),
+        ("x", "y"),
+    ];
+    let own = with_headers(message(b"hi"), &own);
+    let lines = wrapped(Binding::Nats, &own);
+    assert_eq!(lines[2..4], ["ce-source: /eu", "ce-type: com.shop.orders"]);
+    assert_eq!(
+        lines[5..],
+        [
+            "ce-subject: order%207",
+            "ce-tenant: gr%C3%B6%C3%9Fe",
+            "ce-dataschema: https://schemas/order",
+            "ce-datacontenttype: text/plain; charset=utf-8",
+            "x: y"
+        ]
+    );
+    assert_eq!(wrapped(Binding::Kafka, &own)[6], "ce_tenant: größe");
+    let document = document(&own);
+    assert_eq!((&document["tenant"], &document["source"]), (&"größe".into(), &"/eu".into()));
+    assert_eq!(document["dataschema"], "https://schemas/order");
+    assert_eq!(document.get("empty"), None);
+}
+
+#[test]
+fn attributes_that_cloudevents_does_not_take_are_refused() {
+    let of = |name: &str, value: &str| {
+        refusal(Envelope::None, Binding::Kafka, &with_headers(message(b""), &[(name, value)]))
+    };
+    for name in ["ce-", "ce-a_b", "ce-a-b", "ce-größe", &format!("ce-{}", "a".repeat(21))] {
+        assert_eq!(of(name, "x"), Some(WrapError::IllegalAttribute(name.into())), "{name}");
+    }
+    for name in ["ce-x", "CE-X9", &format!("ce-{}", "a".repeat(20))] {
+        assert_eq!(of(name, "x"), None, "{name}");
+    }
+    for (name, value) in [
+        ("ce-x", "a\nb"),
+        ("ce-type", "\u{85}"),
+        ("ce-source", "my shop"),
+        ("ce-dataschema", "größe"),
+    ] {
+        let refused = of(name, value).unwrap().to_string();
+        assert!(refused.contains(name) && !refused.contains(value), "{refused}");
     }
 }
 
@@ -136,23 +213,19 @@ fn a_tombstone_has_no_content_type_but_its_own() {
 }
 
 #[test]
-fn a_gap_always_carries_its_attributes() {
+fn a_gap_carries_its_attributes_but_in_structured_mode() {
     for binding in BINDINGS {
         let gap = Message { key: Some(Bytes::from_static(b"k")), ..gap_of(&["a"]) };
-        let gap = with_headers(gap, &[("host", "x"), ("ce-type", "y")]);
+        let gap = with_headers(gap, &[("host", "x"), ("ce-type", "y"), ("ce-tenant", "z")]);
         let binary = lines(Envelope::Binary, binding, &gap);
         assert!(binary.iter().any(|line| line.ends_with("type: pgherald.gap")), "{binary:?}");
         assert!(binary.iter().any(|line| line.ends_with("subject: a")), "{binary:?}");
         assert!(binary.last().unwrap().ends_with("type: application/json"), "{binary:?}");
         assert!(!binary.iter().any(|line| line.contains("partitionkey") || line.contains("host")));
+        assert!(!binary.iter().any(|line| line.contains("tenant")));
         assert_eq!(lines(Envelope::None, binding, &gap), binary);
-
-        let structured = headers(Envelope::Structured, binding, &gap);
-        let content_types: Vec<_> =
-            structured.iter().filter(|(name, _)| name == "content-type").collect();
-        assert_eq!(content_types.len(), 1);
-        assert_eq!(content_types[0].1, "application/cloudevents+json; charset=UTF-8");
-        assert!(structured.iter().any(|(_, value)| value == "pgherald.gap"));
+        let structured = lines(Envelope::Structured, binding, &gap);
+        assert_eq!(structured, ["content-type: application/cloudevents+json"]);
     }
 }
 
@@ -170,7 +243,18 @@ fn reserved_headers_are_refused_everywhere() {
         "ce_id",
         "ce_type",
         "CE-Id",
-        "ce-",
+        "ce-time",
+        "ce-specversion",
+        "ce-DataContentType",
+        "ce-partitionkey",
+        "ce-data",
+        "TE",
+        "expect",
+        "trailer",
+        "Upgrade",
+        "keep-alive",
+        "Proxy-Authorization",
+        "proxy-x",
         "Nats-Msg-Id",
         "nats-x",
         "Webhook-Id",
@@ -185,7 +269,7 @@ fn reserved_headers_are_refused_everywhere() {
             let refused = refusal(envelope, binding, &with_headers(message(b""), &[(name, "x")]));
             assert_eq!(refused, Some(WrapError::Reserved(name.into())), "{name}");
         }
-        for name in ["hosts", "cex", "nats", "webhook", "x-ce-id"] {
+        for name in ["hosts", "cex", "nats", "webhook", "x-ce-id", "tea", "proxy"] {
             assert_eq!(
                 refusal(envelope, binding, &with_headers(message(b""), &[(name, "x")])),
                 None

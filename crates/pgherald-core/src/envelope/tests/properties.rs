@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::*;
-use crate::media_type::{self, Nature};
+use crate::media_type;
 
 /// What a consumer makes of a document.
 #[derive(Deserialize)]
@@ -44,7 +44,8 @@ fn content_type() -> impl Strategy<Value = ContentType> {
         Just(ContentType::Text),
         Just(ContentType::Json),
         Just(ContentType::Bytes),
-        text().prop_map(|other| ContentType::Other(other.into())),
+        text().prop_map(|other| ContentType::TextAs(other.into())),
+        text().prop_map(|other| ContentType::BytesAs(other.into())),
     ]
 }
 
@@ -67,9 +68,9 @@ prop_compose! {
 }
 
 fn payload_of(document: Consumed) -> Vec<u8> {
-    let nature = media_type::nature(document.datacontenttype.as_deref().unwrap_or_default());
+    let is_json = media_type::is_json(document.datacontenttype.as_deref().unwrap_or_default());
     match (document.data, document.data_base64) {
-        (Some(json), None) if nature == Nature::Json => json.get().into(),
+        (Some(json), None) if is_json => json.get().into(),
         (Some(text), None) => serde_json::from_str::<String>(text.get()).unwrap().into(),
         (None, Some(base64)) => BASE64.decode(base64).unwrap(),
         _ => panic!("a document has data or data_base64"),
