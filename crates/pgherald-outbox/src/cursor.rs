@@ -1,7 +1,10 @@
 //! The flow's row in `pgherald.cursor`: where it stands, in the same database as the rows.
 
+use std::collections::BTreeSet;
+
 use pgherald_core::SourceError;
 use pgherald_postgres::{PostgresError, literal, query};
+use serde::de::DeserializeOwned;
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use crate::{
@@ -12,7 +15,11 @@ use crate::{
     position::Position,
     ranges::Ranges,
     server::TableFacts,
+    widening::{Left, Widening, widening},
 };
+
+/// Rows of channels that are added to a sink, in ranges of ids.
+const ADDED_RANGES_MAX: i64 = 100_000;
 
 /// A position as it is stored, and the token of the write that stored it. Every write requires the
 /// latest token and puts a fresh one: whoever restores, replaces or moves the cursor meanwhile puts
@@ -46,6 +53,9 @@ pub(crate) async fn read_or_begin(
 /// A row of `pgherald.cursor`.
 struct Known {
     stored: Stored,
+    /// The channels that it took; `None`: all.
+    channels: Option<BTreeSet<String>>,
+    left: Left,
     /// What it belongs to; `None`: 0.1.0 did not say.
     table: Option<i64>,
     table_node: Option<i64>,
@@ -71,7 +81,8 @@ async fn read(
     let of = |error| failed("read the cursor", &error);
     let sql = format!(
         "SELECT high, missing::text, token::text, outbox, outbox_oid::bigint, outbox_node::bigint, \
-         sequence_node::bigint FROM pgherald.cursor WHERE {}",
+         sequence_node::bigint, array_to_json(channels)::text, left_channels::text \
+         FROM pgherald.cursor WHERE {}",
         key(flow)
     );
     let rows = query(connection, &sql).await.map_err(of)?;
@@ -86,12 +97,19 @@ async fn read(
         }
         .into());
     }
+    let channels: Option<&str> = row.try_get(7).map_err(of)?;
     Ok(Some(Known {
         stored: decode(row).map_err(of)?,
+        channels: channels.map(json).transpose().map_err(of)?,
+        left: json(row.try_get(8).map_err(of)?).map_err(of)?,
         table: row.try_get(4).map_err(of)?,
         table_node: row.try_get(5).map_err(of)?,
         sequence_node: row.try_get(6).map_err(of)?,
     }))
+}
+
+fn json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 /// High, missing and the token.
@@ -120,19 +138,39 @@ async fn go_on(
         flow.set_attached(false);
     }
     ahead?;
-    let more = match anew {
-        true => {
-            ", seen = NULL, seen_high = NULL, seen_missing = '{}', seen_node = NULL, late = '{}', \
-             late_since = NULL, left_channels = '{}'"
+    let Widening { added, left } = match anew {
+        true => Widening { added: None, left: Left::new() },
+        false => {
+            let now = flow.context.channels.as_ref();
+            let now = now.map(|names| names.iter().map(ToString::to_string).collect());
+            widening(known.channels.as_ref(), now.as_ref(), &known.left, &position)
         }
-        false => "",
+    };
+    let added = added.filter(|_| flow.settings.start == Start::Earliest);
+    if let Some(added) = &added {
+        require_few_ranges(connection, flow, &position, added).await?;
+    }
+    let baseline = match anew {
+        true => {
+            "seen = NULL, seen_high = NULL, seen_missing = '{}', seen_node = NULL, late = '{}', \
+             late_since = NULL"
+        }
+        false => "seen_missing = seen_missing + a.ids",
     };
     let sql = format!(
-        "UPDATE pgherald.cursor SET {}, channels = {}, {}{more} WHERE {} RETURNING token::text",
-        moved(&position),
-        channels_sql(flow),
+        "UPDATE pgherald.cursor SET high = {high}, \
+         missing = {missing}::int8multirange + a.ids, token = gen_random_uuid(), {}, channels = {}, \
+         left_channels = {}::jsonb, {baseline} \
+         FROM (SELECT coalesce(range_agg(int8range(id, id, '[]')), '{{}}') AS ids FROM {} \
+         WHERE id <= {high} AND ({})) AS a WHERE {} RETURNING high, missing::text, token::text",
         belongs_to(incarnation),
+        channels_sql(flow),
+        literal(&serde_json::to_string(&left).expect("names and numbers")),
+        flow.settings.table.sql(),
+        added.as_deref().unwrap_or("false"),
         unchanged(flow, &known.stored.token),
+        high = position.high,
+        missing = literal(&position.missing.to_multirange()),
     );
     let of = |error: sqlx::Error| failed("write the cursor", &error);
     let rows = query(connection, &sql).await.map_err(of)?;
@@ -146,7 +184,43 @@ async fn go_on(
             "{table} was truncated with RESTART IDENTITY: the flow begins anew, and not behind id {high}"
         );
     }
-    Ok(Stored { position, token: row.try_get(0).map_err(of)? })
+    let stored = decode(row).map_err(of)?;
+    if stored.position != position {
+        let (pipeline, sink) = (flow.pipeline(), flow.sink());
+        tracing::info!(pipeline, sink, "channels were added: their rows below the cursor are sent");
+    }
+    Ok(stored)
+}
+
+/// Every range of rows below the cursor is a missing one: there may not be too many.
+async fn require_few_ranges(
+    connection: &mut PgConnection,
+    flow: &FlowFacts,
+    position: &Position,
+    added: &str,
+) -> Result<(), SourceError> {
+    let of = |error: sqlx::Error| failed("look for rows of the added channels", &error);
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT id, lag(id) OVER (ORDER BY id) AS before FROM {} \
+         WHERE id <= {} AND ({added})) AS r WHERE before IS DISTINCT FROM id - 1",
+        flow.settings.table.sql(),
+        position.high
+    );
+    let rows = query(connection, &sql).await.map_err(of)?;
+    let row = rows.first().ok_or(sqlx::Error::RowNotFound).map_err(of)?;
+    let ranges: i64 = row.try_get(0).map_err(of)?;
+    if ranges <= ADDED_RANGES_MAX {
+        return Ok(());
+    }
+    let text = format!(
+        "channels were added to {}/{}, and their rows below the cursor lie in {ranges} ranges of ids: \
+         more than {ADDED_RANGES_MAX} are not remembered",
+        flow.pipeline(),
+        flow.sink()
+    );
+    let fix = "give the added channels a sink of their own, which begins with the oldest row; or set \
+               start = \"latest\" to leave those rows out";
+    Err(source_error(PostgresError::blocked(text, fix)))
 }
 
 /// Registers the flow. Committed durably whatever the session's setting: a beginning that a crash

@@ -26,6 +26,7 @@ mod pace;
 mod session;
 mod source;
 mod traits;
+mod widening;
 
 mod doorbell;
 mod porter;

@@ -48,7 +48,8 @@ async fn a_sequence_that_was_set_back_halts() {
     let halted = until_state(&bridge, "live", "halted").await;
     let reason = halted["reason"].as_str().unwrap();
     assert!(reason.contains("below the cursor at 20"), "{reason}");
-    assert!(reason.contains("pgherald remove"), "{reason}");
+    assert!(reason.contains("pgherald setup --repair"), "{reason}");
+    assert!(reason.contains("duplicate key"), "{reason}");
     assert_eq!(bridge.readyz().await.unwrap().status, 503);
 }
 

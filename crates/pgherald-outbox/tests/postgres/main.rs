@@ -2,6 +2,7 @@
 
 mod altering;
 mod attaching;
+mod channels;
 mod deleting;
 mod hostile;
 mod incarnations;
