@@ -42,6 +42,7 @@ mod security;
 mod setup;
 mod shutdown;
 mod sink_faults;
+mod small_container;
 mod soak;
 mod spread;
 mod standby;

@@ -1,6 +1,7 @@
 //! The configuration: file and environment in, settings out, or every problem at once.
 
 mod address;
+mod budgets;
 mod database;
 mod defaults;
 mod effective;
@@ -33,13 +34,14 @@ use pgherald_core::Problem;
 
 pub(crate) use self::{
     address::{Address, load_address},
+    budgets::Fitting,
     database::{Database, load_database},
     file::Environment,
     origin::Origin,
     settings::{FlowPlan, Settings},
 };
 use self::{raw::RawConfig, report::Report, tree::Tree};
-use crate::scrub::Scrubber;
+use crate::{memory, scrub::Scrubber};
 
 /// A configuration without problems.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub(crate) struct Loaded {
     pub(crate) effective: String,
     /// Knows every secret, and takes it out of what is shown.
     pub(crate) scrubber: Scrubber,
+    /// Whether the budgets fit into the memory that the machine grants.
+    pub(crate) memory: Fitting,
 }
 
 /// A configuration that cannot be used.
@@ -68,7 +72,7 @@ pub(crate) fn load(option: Option<&Path>, environment: &Environment) -> Result<L
     let path = file::locate(option, environment);
     let text = file::text(&path, option, environment);
     let (path, tree, problems) = merge(path, text, environment)?;
-    understand(path, tree, problems)
+    understand(path, tree, problems, memory::limit())
 }
 
 /// The same for a file's content.
@@ -78,7 +82,7 @@ pub(crate) fn load_text(text: &str, environment: &Environment) -> Result<Loaded,
     let text = file::toml(text.as_bytes().to_vec());
     let text = text.map_err(|text| Problem { key: path.display().to_string(), text });
     let (path, tree, problems) = merge(path, text, environment)?;
-    understand(path, tree, problems)
+    understand(path, tree, problems, None)
 }
 
 /// File and environment in one tree, and the variables that are no text.
@@ -105,22 +109,25 @@ fn merge(
     }
 }
 
+/// `limit`: of the memory, in bytes.
 fn understand(
     path: PathBuf,
     mut tree: Tree,
     mut problems: Vec<Problem>,
+    limit: Option<u64>,
 ) -> Result<Loaded, Refused> {
     let mut report = Report::default();
     variables::refuse(&mut tree, &mut report);
     secrets::read_files(&mut tree, &mut report);
     let scrubber = Scrubber::new(secrets::collect(&tree));
     let mut raw: RawConfig = parse::parse(&mut tree, &mut report);
+    let memory = budgets::fit(&mut raw, limit);
     let settings = resolve::resolve(&raw, &mut report);
     problems.extend(report.into_problems());
     match settings {
         Some(settings) if problems.is_empty() => {
             let effective = scrubber.scrub(&effective::write(&mut raw, &tree)).into_owned();
-            Ok(Loaded { path, settings, effective, scrubber })
+            Ok(Loaded { path, settings, effective, scrubber, memory })
         }
         _ => {
             for problem in &mut problems {

@@ -72,7 +72,8 @@ impl Job {
         match self {
             Self::Run(loaded, origin) => run::run(loaded, origin).await,
             Self::Check(loaded, format) => {
-                let findings = check::check(&loaded.settings).await;
+                let mut findings = check::check(&loaded.settings).await;
+                findings.extend(loaded.memory.findings());
                 output::findings(&findings, format, &loaded.scrubber)
             }
             Self::Health(address) => output::health(&address, health::ask(address.listen).await),

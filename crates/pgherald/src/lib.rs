@@ -10,6 +10,7 @@ mod sinks;
 mod sources;
 
 mod logs;
+mod memory;
 mod metrics;
 
 mod admin;

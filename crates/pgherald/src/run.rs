@@ -39,6 +39,7 @@ pub(crate) async fn run(loaded: Loaded, origin: Origin) -> bool {
         }
     };
     announce(&loaded);
+    loaded.memory.log();
     let stop = CancellationToken::new();
     let (work, views) = wire(&loaded.settings, &stop);
     let admin = Admin {

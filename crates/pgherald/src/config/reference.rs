@@ -27,7 +27,7 @@ fn reference() -> String {
 
 fn understood(text: &str) -> Result<Loaded, Refused> {
     let tree = Tree::merge(text, Default::default()).unwrap();
-    understand("reference".into(), tree, Vec::new())
+    understand("reference".into(), tree, Vec::new(), None)
 }
 
 fn tree(text: &str) -> Tree {
@@ -162,7 +162,7 @@ fn the_defaults_in_the_reference_are_the_programs() {
             minimal.remove(&key);
         }
     }
-    let effective = understand("minimal".into(), minimal, Vec::new()).unwrap().effective;
+    let effective = understand("minimal".into(), minimal, Vec::new(), None).unwrap().effective;
     let effective = tree(&effective);
     for (key, value) in effective.leaves() {
         let written = page.get(&key).and_then(Value::as_str).unwrap_or_default();

@@ -8,7 +8,7 @@ fn a_kind_that_is_not_built_in_is_refused_by_name() {
                 [pipelines.orders.source.notify]\nchannels = [\"orders\"]\n\
                 [pipelines.orders.sinks.bus.nats]\nservers = \"nats://localhost:4222\"\n";
     let tree = Tree::merge(text, Default::default()).unwrap();
-    let refused = understand("without".into(), tree, Vec::new()).unwrap_err();
+    let refused = understand("without".into(), tree, Vec::new(), None).unwrap_err();
     assert_eq!(refused.problems.len(), 1, "{:#?}", refused.problems);
     assert!(refused.problems[0].text.contains("built without the `nats` feature"));
 }
