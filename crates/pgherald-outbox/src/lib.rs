@@ -37,6 +37,7 @@ mod report;
 mod retention;
 
 mod check;
+mod oldest;
 mod removal;
 
 mod error;
@@ -50,6 +51,7 @@ pub use self::{
         CHANNEL_BYTES_MAX, DEFAULT_TABLE, Order, OutboxConfig, OutboxSettings, Retain, Start,
     },
     metrics::describe_metrics,
+    oldest::oldest_waiting,
     outbox::Outbox,
     removal::{Removal, remove},
     report::OutboxReport,

@@ -3,7 +3,7 @@
 use pgherald_core::{Secret, StringList};
 use serde::{Deserialize, Serialize};
 
-use crate::options::Options;
+use crate::{options::Options, timestamp::Timestamp};
 
 /// The `kafka` table of a sink. Everything is optional here; `resolve` says what is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub struct KafkaConfig {
     /// Replicas of a created topic; the broker's default without it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replication_factor: Option<i32>,
+    /// The timestamp of a record.
+    pub timestamp: Timestamp,
     /// How to authenticate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sasl: Option<SaslConfig>,

@@ -20,72 +20,71 @@ use tokio::time::Instant;
 const REMEMBERED: Duration = Duration::from_secs(12 * 3_600);
 /// Topics that are remembered: data may name them.
 const TOPICS_MAX: usize = 10_000;
-/// Keys of one topic that are remembered until every partition is met.
-const KEYS_MAX: usize = 10_000;
 
 /// The topics that were found, and their partitions that have stored a record of one producer's.
 #[derive(Debug)]
 pub(crate) struct Contacts {
     topics: HashMap<Arc<str>, Topic>,
     since: Instant,
+    /// So long a topic is believed to have the partitions that it had.
+    refresh: Duration,
 }
 
 #[derive(Debug)]
 struct Topic {
     partitions: usize,
     met: HashSet<i32>,
-    /// Keys whose partition is met: equal keys go to one partition, and so do messages without one.
-    keys: HashSet<Option<Box<[u8]>>>,
-}
-
-impl Topic {
-    fn is_met(&self) -> bool {
-        self.met.len() >= self.partitions
-    }
+    found: Instant,
 }
 
 impl Contacts {
-    /// Of a producer that has sent nothing yet.
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { topics: HashMap::new(), since: now }
+    /// Of a producer that has sent nothing yet. `refresh`: so long a topic is believed to have the
+    /// partitions that it had.
+    pub(crate) fn new(refresh: Duration, now: Instant) -> Self {
+        Self { topics: HashMap::new(), since: now, refresh }
+    }
+
+    /// The same for another producer.
+    pub(crate) fn begin_anew(&mut self, now: Instant) {
+        *self = Self::new(self.refresh, now);
     }
 
     /// Begins anew after half of the time for which brokers remember a producer.
     pub(crate) fn expire(&mut self, now: Instant) {
         if now.duration_since(self.since) >= REMEMBERED {
-            *self = Self::new(now);
+            self.begin_anew(now);
         }
     }
 
-    /// Whether the topic was found.
-    pub(crate) fn knows(&self, topic: &str) -> bool {
-        self.topics.contains_key(topic)
+    /// How many partitions a topic has, if it was found; and whether that is old.
+    pub(crate) fn partitions(&self, topic: &str, now: Instant) -> Option<(usize, bool)> {
+        let known = self.topics.get(topic)?;
+        Some((known.partitions, now.duration_since(known.found) >= self.refresh))
     }
 
-    /// The topic is there and has so many partitions.
-    pub(crate) fn found(&mut self, topic: &Arc<str>, partitions: usize) {
+    /// The topic is there and has so many partitions. What is new of them has met nobody.
+    pub(crate) fn found(&mut self, topic: &Arc<str>, partitions: usize, now: Instant) {
+        // With fewer it is another topic of that name.
+        if let Some(known) = self.topics.get_mut(topic).filter(|it| it.partitions <= partitions) {
+            (known.partitions, known.found) = (partitions, now);
+            return;
+        }
         if self.topics.len() >= TOPICS_MAX {
             self.topics.clear();
         }
-        let topic = Arc::clone(topic);
-        self.topics.insert(topic, Topic { partitions, met: HashSet::new(), keys: HashSet::new() });
+        let new = Topic { partitions, met: HashSet::new(), found: now };
+        self.topics.insert(Arc::clone(topic), new);
     }
 
-    /// Whether the partition of this key is known to be met.
-    pub(crate) fn has_met(&self, topic: &str, key: Option<&[u8]>) -> bool {
-        let Some(known) = self.topics.get(topic) else { return false };
-        known.is_met() || known.keys.contains(&key.map(Box::from))
+    /// Whether a partition has stored a record of this producer's.
+    pub(crate) fn has_met(&self, topic: &str, partition: i32) -> bool {
+        self.topics.get(topic).is_some_and(|known| known.met.contains(&partition))
     }
 
-    /// A record with this key is stored in that partition.
-    pub(crate) fn meet(&mut self, topic: &str, key: Option<&[u8]>, partition: i32) {
-        let Some(known) = self.topics.get_mut(topic) else { return };
-        known.met.insert(partition);
-        if known.is_met() || known.keys.len() >= KEYS_MAX {
-            known.keys.clear();
-        }
-        if !known.is_met() {
-            known.keys.insert(key.map(Box::from));
+    /// A record is stored in that partition.
+    pub(crate) fn meet(&mut self, topic: &str, partition: i32) {
+        if let Some(known) = self.topics.get_mut(topic) {
+            known.met.insert(partition);
         }
     }
 }
@@ -94,39 +93,41 @@ impl Contacts {
 mod tests {
     use super::*;
 
+    const REFRESH: Duration = Duration::from_secs(300);
+
     #[tokio::test(start_paused = true)]
-    async fn a_partition_is_met_by_its_keys_and_all_of_them_at_once() {
+    async fn a_partition_is_met_by_itself_and_a_new_one_is_not() {
         let (began, topic) = (Instant::now(), Arc::from("t"));
-        let mut contacts = Contacts::new(began);
-        assert!(!contacts.has_met("t", None) && !contacts.knows("t"));
-        contacts.found(&topic, 2);
-        assert!(contacts.knows("t") && !contacts.has_met("t", None));
-        contacts.meet("t", None, 1);
-        contacts.meet("t", Some(b"a"), 1);
-        assert!(contacts.has_met("t", None) && contacts.has_met("t", Some(b"a")));
-        assert!(!contacts.has_met("t", Some(b"b")), "it may go to the other partition");
-        assert!(!contacts.has_met("u", None), "another topic");
-        contacts.meet("t", Some(b"b"), 0);
-        assert!(contacts.has_met("t", Some(b"c")), "every partition is met");
+        let mut contacts = Contacts::new(REFRESH, began);
+        assert_eq!(contacts.partitions("t", began), None);
+        contacts.found(&topic, 2, began);
+        assert_eq!(contacts.partitions("t", began), Some((2, false)));
+        assert!(!contacts.has_met("t", 1));
+        contacts.meet("t", 1);
+        assert!(contacts.has_met("t", 1) && !contacts.has_met("t", 0) && !contacts.has_met("u", 1));
+        let later = began + REFRESH;
+        assert_eq!(contacts.partitions("t", later), Some((2, true)));
+        contacts.found(&topic, 3, later);
+        assert_eq!(contacts.partitions("t", later), Some((3, false)));
+        assert!(contacts.has_met("t", 1), "what was met stays met");
+        assert!(!contacts.has_met("t", 2), "what was added has met nobody");
+        contacts.found(&topic, 1, later);
+        assert!(!contacts.has_met("t", 0), "another topic of that name");
+        contacts.meet("t", 0);
         contacts.expire(began + REMEMBERED / 2);
-        assert!(contacts.has_met("t", None));
+        assert!(contacts.has_met("t", 0));
         contacts.expire(began + REMEMBERED);
-        assert!(!contacts.has_met("t", None), "the broker may have forgotten us");
+        assert!(!contacts.has_met("t", 0), "the broker may have forgotten us");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn keys_and_topics_are_bounded() {
-        let mut contacts = Contacts::new(Instant::now());
-        contacts.found(&Arc::from("t"), 2);
-        for key in 0..=KEYS_MAX as u32 {
-            contacts.meet("t", Some(&key.to_be_bytes()), 0);
+    async fn topics_are_bounded() {
+        let now = Instant::now();
+        let mut contacts = Contacts::new(REFRESH, now);
+        for topic in 0..=TOPICS_MAX {
+            contacts.found(&topic.to_string().into(), 1, now);
         }
-        assert!(contacts.has_met("t", Some(&(KEYS_MAX as u32).to_be_bytes())));
-        assert!(!contacts.has_met("t", Some(&0u32.to_be_bytes())));
-        assert!(contacts.topics["t"].keys.len() <= KEYS_MAX);
-        for topic in 0..TOPICS_MAX {
-            contacts.found(&topic.to_string().into(), 1);
-        }
-        assert!(contacts.topics.len() <= TOPICS_MAX && contacts.knows("9999"));
+        assert!(contacts.topics.len() <= TOPICS_MAX);
+        assert!(contacts.partitions(&TOPICS_MAX.to_string(), now).is_some());
     }
 }

@@ -31,7 +31,7 @@ pub(crate) struct Deliveries {
 struct Watched {
     opaque: usize,
     topic: Arc<str>,
-    stored_in: oneshot::Sender<i32>,
+    stored: oneshot::Sender<()>,
 }
 
 /// One batch: how many reports it still gets.
@@ -62,30 +62,30 @@ impl Deliveries {
         self.forget_done();
     }
 
-    /// The partition in which this record, which is about to be sent, is stored; an error: it is not
-    /// stored. One record at a time is watched.
-    pub(crate) fn watch(&mut self, opaque: usize, topic: &Arc<str>) -> oneshot::Receiver<i32> {
-        let (stored_in, partition) = oneshot::channel();
-        self.watched = Some(Watched { opaque, topic: Arc::clone(topic), stored_in });
-        partition
+    /// Resolves when this record, which is about to be sent, is stored; an error: it is not stored. One
+    /// record at a time is watched.
+    pub(crate) fn watch(&mut self, opaque: usize, topic: &Arc<str>) -> oneshot::Receiver<()> {
+        let (stored, seen) = oneshot::channel();
+        self.watched = Some(Watched { opaque, topic: Arc::clone(topic), stored });
+        seen
     }
 
-    /// The broker's word for one record: the partition that stored it, or why it is not stored.
+    /// The broker's word for one record: it is stored, or why not.
     pub(crate) fn report(
         &mut self,
         opaque: usize,
         topic: &str,
-        stored_in: Result<i32, RDKafkaErrorCode>,
+        stored: Result<(), RDKafkaErrorCode>,
     ) {
         let is_it = |it: &mut Watched| it.opaque == opaque && *it.topic == *topic;
-        if let (Some(watched), Ok(partition)) = (self.watched.take_if(is_it), stored_in) {
+        if let (Some(watched), Ok(())) = (self.watched.take_if(is_it), stored) {
             // Whoever watched may have given up.
-            let _ = watched.stored_in.send(partition);
+            let _ = watched.stored.send(());
         }
         let (number, place) = split(opaque);
         let Some(ticket) = self.ticket(number) else { return };
         ticket.reported += 1;
-        if let Err(code) = stored_in {
+        if let Err(code) = stored {
             ticket.failures.push(Failure { place, code });
         }
         if ticket.finish() {
@@ -142,11 +142,11 @@ mod tests {
         let (first, mut one) = deliveries.begin();
         let (second, mut two) = deliveries.begin();
         assert_eq!((first, second), (u32::MAX, 0));
-        deliveries.report(opaque(second, 0), "t", Ok(0));
+        deliveries.report(opaque(second, 0), "t", Ok(()));
         deliveries.seal(second, 1);
         assert_eq!(two.try_recv(), Ok(vec![]));
         deliveries.report(opaque(first, 1), "t", Err(RDKafkaErrorCode::PurgeQueue));
-        deliveries.report(opaque(first, 0), "t", Ok(0));
+        deliveries.report(opaque(first, 0), "t", Ok(()));
         assert!(one.try_recv().is_err());
         deliveries.seal(first, 2);
         let failed = Failure { place: 1, code: RDKafkaErrorCode::PurgeQueue };
@@ -155,19 +155,19 @@ mod tests {
     }
 
     #[test]
-    fn a_watched_record_tells_its_partition_or_that_it_has_none() {
+    fn a_watched_record_tells_whether_it_is_stored() {
         let mut deliveries = Deliveries::default();
         let (number, _reports) = deliveries.begin();
         let topic = Arc::from("t");
-        let mut stored_in = deliveries.watch(opaque(number, 1), &topic);
-        deliveries.report(opaque(number, 0), "t", Ok(1));
-        deliveries.report(opaque(number, 1), "u", Ok(2));
-        assert_eq!(stored_in.try_recv(), Err(TryRecvError::Empty), "others'");
-        deliveries.report(opaque(number, 1), "t", Ok(3));
-        assert_eq!(stored_in.try_recv(), Ok(3));
-        let mut stored_in = deliveries.watch(opaque(number, 2), &topic);
+        let mut stored = deliveries.watch(opaque(number, 1), &topic);
+        deliveries.report(opaque(number, 0), "t", Ok(()));
+        deliveries.report(opaque(number, 1), "u", Ok(()));
+        assert_eq!(stored.try_recv(), Err(TryRecvError::Empty), "others'");
+        deliveries.report(opaque(number, 1), "t", Ok(()));
+        assert_eq!(stored.try_recv(), Ok(()));
+        let mut stored = deliveries.watch(opaque(number, 2), &topic);
         deliveries.report(opaque(number, 2), "t", Err(RDKafkaErrorCode::PurgeQueue));
-        assert_eq!(stored_in.try_recv(), Err(TryRecvError::Closed));
+        assert_eq!(stored.try_recv(), Err(TryRecvError::Closed));
     }
 
     #[test]

@@ -38,7 +38,8 @@ pub(crate) struct Dispatch {
     settings: Arc<KafkaSettings>,
     topics: Topics,
     wrapper: Wrapper,
-    last: Option<Arc<str>>,
+    /// A topic to ask for.
+    last: Arc<str>,
     contacts: Contacts,
 }
 
@@ -56,13 +57,14 @@ impl Dispatch {
     pub(crate) fn new(settings: Arc<KafkaSettings>, context: &FlowContext) -> Self {
         let wrapper = Wrapper::new(Binding::Kafka, context);
         let topics = Topics::new(settings.topic.clone());
-        let last = settings.configured_topics().first().map(|topic| Arc::from(*topic));
-        Self { settings, topics, wrapper, last, contacts: Contacts::new(Instant::now()) }
+        let last = settings.probe();
+        let contacts = Contacts::new(settings.refresh(), Instant::now());
+        Self { settings, topics, wrapper, last, contacts }
     }
 
     /// What follows goes through another producer.
     pub(crate) fn begin_anew(&mut self) {
-        self.contacts = Contacts::new(Instant::now());
+        self.contacts.begin_anew(Instant::now());
     }
 
     /// A batch begins.
@@ -70,9 +72,14 @@ impl Dispatch {
         self.contacts.expire(Instant::now());
     }
 
-    /// A topic that is known to be there.
-    pub(crate) fn a_topic(&self) -> Option<&Arc<str>> {
-        self.last.as_ref()
+    /// The topic of a message; `None`: it has none, or more than one.
+    pub(crate) fn topic_of(&mut self, message: &Message) -> Option<Arc<str>> {
+        message.gap().is_none().then(|| self.topics.of(message).ok()).flatten()
+    }
+
+    /// A topic to ask for: one that is known to be there, as far as one was met.
+    pub(crate) fn a_topic(&self) -> &Arc<str> {
+        &self.last
     }
 
     /// Puts a message behind all earlier ones; counts its records in `sent`.
@@ -115,31 +122,29 @@ impl Dispatch {
         }
     }
 
-    /// Makes sure that a topic is there. What was sent before keeps its place: it waits in the
-    /// producer's queue, in order.
-    async fn find(&mut self, producer: &Producer, topic: &Arc<str>) -> Result<(), Stop> {
-        if self.contacts.knows(topic) {
-            return Ok(());
+    /// Makes sure that a topic is there, and says how many partitions it has. What was sent before
+    /// keeps its place: it waits in the producer's queue, in order.
+    async fn find(&mut self, producer: &Producer, topic: &Arc<str>) -> Result<usize, Stop> {
+        let known = self.contacts.partitions(topic, Instant::now());
+        if let Some((partitions, false)) = known {
+            return Ok(partitions);
         }
-        let mut found = cluster::look_up(producer, topic).await;
-        if let (Err(Fault::MissingTopic(_)), Some(shape)) = (&found, self.settings.create) {
-            found = cluster::create(producer, &self.settings, shape, topic).await;
-        }
-        match found {
-            Ok(partitions) => self.contacts.found(topic, partitions),
-            Err(fault) => {
-                let configured = self.settings.configured_topics().contains(&&**topic);
-                let rejected = fault.is_of_topic() && !configured;
-                return Err(match rejected {
-                    true => Stop::Rejected(fault.into()),
-                    false => Stop::Fault(fault),
-                });
-            }
-        }
+        let configured = self.settings.configured_topics().contains(&&**topic);
+        let partitions =
+            match (cluster::find(producer, &self.settings, topic, configured).await, known) {
+                (Ok(found), _) => found.partitions,
+                // What is under way says more.
+                (Err(fault), Some((partitions, _))) if !fault.is_blocked() => partitions,
+                (Err(fault), _) if fault.is_of_topic() && !configured => {
+                    return Err(Stop::Rejected(fault.into()));
+                }
+                (Err(fault), _) => return Err(Stop::Fault(fault)),
+            };
+        self.contacts.found(topic, partitions, Instant::now());
         if self.settings.topic.is_dynamic() {
-            self.last = Some(topic.clone());
+            self.last = topic.clone();
         }
-        Ok(())
+        Ok(partitions)
     }
 
     async fn put(
@@ -154,12 +159,13 @@ impl Dispatch {
         let payload = self.wrapper.body(message).map_err(Stop::Rejected)?;
         let key = message.key.as_deref().filter(|_| message.gap().is_none());
         let opaque = opaque(item.number, item.place);
-        let record = Record { topic, key, payload: payload.as_deref(), opaque };
-        let is_first = !self.contacts.has_met(topic, key);
-        if is_first {
-            self.find(producer, topic).await?;
-        }
-        let stored_in = is_first.then(|| producer.link().watch(opaque, topic));
+        let timestamp = self.settings.timestamp.of(message);
+        let partitions = self.find(producer, topic).await?;
+        let partition = self.settings.partitioner.partition(key, partitions);
+        let payload = payload.as_deref();
+        let record = Record { topic, partition, key, payload, timestamp, opaque };
+        let is_first = !self.contacts.has_met(topic, partition);
+        let stored = is_first.then(|| producer.link().watch(opaque, topic));
         loop {
             // What is sent behind the end of a session could overtake what failed.
             if let Some(fault) = producer.link().ended() {
@@ -173,10 +179,10 @@ impl Dispatch {
             tokio::time::sleep(FULL_WAIT).await;
         }
         *sent += 1;
-        if let Some(stored_in) = stored_in
-            && let Some(partition) = stored(producer.link(), stored_in).await
+        if let Some(stored) = stored
+            && is_stored(producer.link(), stored).await
         {
-            self.contacts.meet(topic, key, partition);
+            self.contacts.meet(topic, partition);
         }
         Ok(())
     }
@@ -200,12 +206,12 @@ impl Dispatch {
     }
 }
 
-/// The partition that stored a watched record; `None`: its batch knows what became of it.
-async fn stored(link: &Link, mut stored_in: oneshot::Receiver<i32>) -> Option<i32> {
+/// Whether a watched record was stored; if not, its batch knows what became of it.
+async fn is_stored(link: &Link, mut stored: oneshot::Receiver<()>) -> bool {
     loop {
-        match timeout(ENDED_WAIT, &mut stored_in).await {
-            Ok(partition) => return partition.ok(),
-            Err(_) if link.is_ended() => return None,
+        match timeout(ENDED_WAIT, &mut stored).await {
+            Ok(stored) => return stored.is_ok(),
+            Err(_) if link.is_ended() => return false,
             Err(_) => {}
         }
     }

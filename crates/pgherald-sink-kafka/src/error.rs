@@ -1,61 +1,19 @@
 //! What a Kafka error means for the flow.
 
+mod class;
+mod connection;
+
 use std::sync::Arc;
 
 use pgherald_core::SinkError;
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
 
+use self::connection::refused_certificate;
+pub(crate) use self::{
+    class::Class,
+    connection::{hung_up, plain},
+};
 use crate::options::is_secret;
-
-/// What an error says about the future.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Class {
-    /// The broker will never take this record, or the batch that it was part of.
-    Rejected,
-    /// The topic takes nothing: blocked if the configuration names it, rejected if data does.
-    Topic,
-    /// The cluster takes nothing from us until an operator changes something.
-    Blocked,
-    /// It may work the next time.
-    Transient,
-}
-
-impl Class {
-    /// The class of an error that a broker or librdkafka reports.
-    pub(crate) fn of(code: Code) -> Self {
-        match code {
-            Code::MessageSizeTooLarge
-            | Code::MessageBatchTooLarge
-            | Code::InvalidRecord
-            | Code::InvalidDifferentRecord
-            | Code::InvalidTimestamp => Self::Rejected,
-            Code::UnknownTopic
-            | Code::UnknownPartition
-            | Code::UnknownTopicOrPartition
-            | Code::InvalidTopic
-            | Code::TopicAuthorizationFailed => Self::Topic,
-            Code::Authentication
-            | Code::SaslAuthenticationFailed
-            | Code::UnsupportedSASLMechanism
-            | Code::IllegalSASLState
-            | Code::SSL
-            | Code::ClusterAuthorizationFailed
-            | Code::TransactionalIdAuthorizationFailed
-            | Code::SecurityDisabled
-            | Code::InvalidRequiredAcks
-            | Code::UnsupportedFeature
-            | Code::UnsupportedVersion
-            | Code::UnsupportedForMessageFormat
-            | Code::UnsupportedCompressionType
-            | Code::InvalidPartitions
-            | Code::InvalidReplicationFactor
-            | Code::InvalidConfig
-            | Code::PolicyViolation => Self::Blocked,
-            // Everything else, known or not: publishing again loses nothing.
-            _ => Self::Transient,
-        }
-    }
-}
 
 /// Why this sink cannot go on, in words for an operator.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -68,10 +26,14 @@ pub(crate) enum Fault {
         "topic {0} may not be used; allow it: kafka-acls.sh --bootstrap-server BROKER --add --allow-principal User:NAME --operation Describe --operation Write --topic {0}"
     )]
     DeniedTopic(Arc<str>),
+    #[error("topic {0} could not be created: {1}; {remedy}", remedy = to_create(.0, *.1))]
+    NotCreated(Arc<str>, Code),
+    #[error("topic {0} was created and no broker shows it yet")]
+    NotVisible(Arc<str>),
     #[error(
-        "topic {0} could not be created ({1}); create it: kafka-topics.sh --bootstrap-server BROKER --create --topic {0}"
+        "topic {0} refuses the time of a record: a clock is wrong, or the record waited for long; compare the clocks of the brokers, of PostgreSQL and of this machine, or set kafka.timestamp = \"send\", or raise the topic's message.timestamp.before.max.ms or message.timestamp.after.max.ms"
     )]
-    NotCreated(Arc<str>, Arc<str>),
+    Clock(Arc<str>),
     #[error("topic {0} cannot be used now: {1}")]
     Topic(Arc<str>, Code),
     #[error(
@@ -88,18 +50,36 @@ pub(crate) enum Fault {
     Stranger(Arc<str>),
     #[error("no broker answers: {0}")]
     Unreachable(Arc<str>),
-    #[error("the broker takes nothing of this flow: {0}")]
+    #[error(
+        "the brokers do not speak TLS there: {0}; name their TLS port, or remove the tls table"
+    )]
+    NoTls(Arc<str>),
+    #[error("the broker refuses this client: {0}")]
     Cluster(Code),
+    #[error(
+        "the brokers let this client write to no topic ({1}); allow it: kafka-acls.sh --bootstrap-server BROKER --add --allow-principal User:NAME --operation Describe --operation Write --topic {0}"
+    )]
+    NoWrite(Arc<str>, Code),
+    #[error(
+        "the broker at {address}, which leads partitions of topic {topic}, is out of reach: {reason}; start it, or let this machine reach that address; if the address is wrong, correct advertised.listeners of the broker"
+    )]
+    OutOfReach { address: Arc<str>, topic: Arc<str>, reason: Arc<str> },
     #[error("the broker refused a batch: {0}; its messages are published again, one at a time")]
     BatchRefused(Code),
     #[error("the delivery failed: {0}")]
     Delivery(Code),
     #[error(
-        "topic {0} took a message without saying where; it is published again, and so is what follows it"
+        "topic {0} acknowledged a message without an offset; it is published again, and so is what follows it"
     )]
     Implied(Arc<str>),
     #[error("the producer failed for good: {0}")]
     Fatal(Arc<str>),
+    #[error("the brokers give no producer id: {0}")]
+    NoId(Arc<str>),
+    #[error("{0}")]
+    File(Arc<str>),
+    #[error("the certificates or the key are of no use: {0}; check the files of the tls table")]
+    Certificates(Arc<str>),
     #[error("the producer could not be created: {0}")]
     Create(Arc<str>),
     #[error("the former producer of this flow has not ended yet")]
@@ -116,15 +96,40 @@ impl Fault {
         }
         match code {
             Code::Authentication => Some(Self::Refused(plain(reason).into())),
+            Code::SSL if reason.contains("PLAINTEXT broker") => {
+                Some(Self::NoTls(plain(reason).into()))
+            }
             Code::SSL => Some(Self::Untrusted(plain(reason).into())),
             _ => None,
+        }
+    }
+
+    /// Why a producer came to its end. `writes_to`: a topic that it is for.
+    pub(crate) fn of_end(code: Code, reason: &str, writes_to: &Arc<str>) -> Self {
+        match code {
+            Code::ClusterAuthorizationFailed | Code::TopicAuthorizationFailed => {
+                Self::NoWrite(writes_to.clone(), code)
+            }
+            code if Class::of(code) == Class::Blocked => Self::Cluster(code),
+            code => Self::Fatal(format!("{code}: {reason}").into()),
+        }
+    }
+
+    /// Why librdkafka did not make a client.
+    pub(crate) fn of_client(error: &KafkaError) -> Self {
+        let text = creation_text(error);
+        let lower = text.to_ascii_lowercase();
+        match ["ssl", "certificate", "private key"].iter().any(|word| lower.contains(word)) {
+            true => Self::Certificates(text.into()),
+            false => Self::Create(text.into()),
         }
     }
 
     /// The fault behind a failed delivery. `dynamic`: data names the topic.
     pub(crate) fn of_delivery(code: Code, topic: &str, dynamic: bool) -> Self {
         match (Class::of(code), code) {
-            (Class::Rejected, _) => Self::BatchRefused(code),
+            (Class::Rejected | Class::Batch, _) => Self::BatchRefused(code),
+            (Class::Clock, _) => Self::Clock(topic.into()),
             // The next writer looks the topic up and rejects the message.
             (Class::Topic, _) if dynamic => Self::Delivery(code),
             (Class::Topic, _) => Self::of_topic(code, topic.into()),
@@ -136,9 +141,7 @@ impl Fault {
     /// The fault behind a topic's error.
     pub(crate) fn of_topic(code: Code, topic: Arc<str>) -> Self {
         match code {
-            Code::UnknownTopic | Code::UnknownPartition | Code::UnknownTopicOrPartition => {
-                Self::MissingTopic(topic)
-            }
+            Code::UnknownTopic | Code::UnknownTopicOrPartition => Self::MissingTopic(topic),
             Code::TopicAuthorizationFailed => Self::DeniedTopic(topic),
             _ => Self::Topic(topic, code),
         }
@@ -149,13 +152,21 @@ impl Fault {
         match self {
             Self::MissingTopic(_)
             | Self::DeniedTopic(_)
-            | Self::NotCreated(..)
+            | Self::Clock(_)
             | Self::Refused(_)
             | Self::Untrusted(_)
             | Self::Stranger(_)
+            | Self::NoTls(_)
+            | Self::File(_)
+            | Self::Certificates(_)
+            | Self::NoWrite(..)
             | Self::Cluster(_) => true,
             Self::Topic(_, code) => Class::of(*code) != Class::Transient,
-            Self::Unreachable(_)
+            Self::NotCreated(_, code) => Class::of_creation(*code) != Class::Transient,
+            Self::NotVisible(_)
+            | Self::Unreachable(_)
+            | Self::OutOfReach { .. }
+            | Self::NoId(_)
             | Self::BatchRefused(_)
             | Self::Delivery(_)
             | Self::Implied(_)
@@ -169,10 +180,31 @@ impl Fault {
     /// Whether a topic that data names makes its message one that will never be accepted.
     pub(crate) fn is_of_topic(&self) -> bool {
         match self {
-            Self::MissingTopic(_) | Self::DeniedTopic(_) | Self::NotCreated(..) => true,
+            Self::MissingTopic(_) | Self::DeniedTopic(_) => true,
             Self::Topic(_, code) => Class::of(*code) == Class::Topic,
+            Self::NotCreated(_, code) => Class::of_creation(*code) == Class::Topic,
             _ => false,
         }
+    }
+}
+
+/// What to do about a topic that could not be created.
+fn to_create(topic: &str, code: Code) -> String {
+    let create = format!("kafka-topics.sh --bootstrap-server BROKER --create --topic {topic}");
+    match code {
+        Code::InvalidReplicationFactor | Code::InvalidReplicaAssignment => {
+            "start more brokers, or lower replication_factor".to_owned()
+        }
+        Code::InvalidPartitions => "correct partitions".to_owned(),
+        Code::InvalidTopic => {
+            "Kafka takes no such name beside those that it has: . and _ count as the same"
+                .to_owned()
+        }
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => format!(
+            "create it: {create}, or allow it: kafka-acls.sh --bootstrap-server BROKER --add --allow-principal User:NAME --operation Create --topic {topic}"
+        ),
+        code if Class::of_creation(code) == Class::Transient => "it is tried again".to_owned(),
+        _ => format!("create it: {create}"),
     }
 }
 
@@ -191,24 +223,6 @@ pub(crate) enum Refusal {
     Broker(Code),
 }
 
-/// What the brokers' TLS says of the client's certificate, if that is the trouble: librdkafka takes
-/// it for a lost connection.
-fn refused_certificate(reason: &str) -> Option<&str> {
-    /// Bad, unsupported, revoked, expired, unknown, of an unknown authority, missing.
-    const ALERTS: [&str; 7] = ["42", "43", "44", "45", "46", "48", "116"];
-    let (before, number) = reason.split_once(": SSL alert number ")?;
-    let number = number.split(|c: char| !c.is_ascii_digit()).next()?;
-    let said = before.rsplit("::").next().unwrap_or(before);
-    ALERTS.contains(&number).then_some(said)
-}
-
-/// librdkafka's sentence without its advice, which names properties that are tables here, and without
-/// how long it took, which makes each one different.
-pub(crate) fn plain(reason: &str) -> &str {
-    let end = [", verify that ssl.ca.location", " (after "].map(|tail| reason.find(tail));
-    &reason[..end.into_iter().flatten().min().unwrap_or(reason.len())]
-}
-
 /// Why a client could not be created, without the value of any secret.
 pub(crate) fn creation_text(error: &KafkaError) -> String {
     match error {
@@ -221,65 +235,6 @@ pub(crate) fn creation_text(error: &KafkaError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_error_has_its_class() {
-        use Class::{Blocked, Rejected, Topic, Transient};
-        for (code, class) in [
-            (Code::MessageSizeTooLarge, Rejected),
-            (Code::MessageBatchTooLarge, Rejected),
-            (Code::InvalidRecord, Rejected),
-            (Code::InvalidDifferentRecord, Rejected),
-            (Code::InvalidTimestamp, Rejected),
-            (Code::UnknownTopic, Topic),
-            (Code::UnknownPartition, Topic),
-            (Code::UnknownTopicOrPartition, Topic),
-            (Code::InvalidTopic, Topic),
-            (Code::TopicAuthorizationFailed, Topic),
-            (Code::Authentication, Blocked),
-            (Code::SaslAuthenticationFailed, Blocked),
-            (Code::UnsupportedSASLMechanism, Blocked),
-            (Code::IllegalSASLState, Blocked),
-            (Code::SSL, Blocked),
-            (Code::ClusterAuthorizationFailed, Blocked),
-            (Code::TransactionalIdAuthorizationFailed, Blocked),
-            (Code::SecurityDisabled, Blocked),
-            (Code::InvalidRequiredAcks, Blocked),
-            (Code::UnsupportedFeature, Blocked),
-            (Code::UnsupportedVersion, Blocked),
-            (Code::UnsupportedForMessageFormat, Blocked),
-            (Code::UnsupportedCompressionType, Blocked),
-            (Code::InvalidPartitions, Blocked),
-            (Code::InvalidReplicationFactor, Blocked),
-            (Code::InvalidConfig, Blocked),
-            (Code::PolicyViolation, Blocked),
-            (Code::BrokerTransportFailure, Transient),
-            (Code::AllBrokersDown, Transient),
-            (Code::Resolve, Transient),
-            (Code::OperationTimedOut, Transient),
-            (Code::MessageTimedOut, Transient),
-            (Code::RequestTimedOut, Transient),
-            (Code::QueueFull, Transient),
-            (Code::PurgeQueue, Transient),
-            (Code::PurgeInflight, Transient),
-            (Code::Fatal, Transient),
-            (Code::GaplessGuarantee, Transient),
-            (Code::Fenced, Transient),
-            (Code::NotLeaderForPartition, Transient),
-            (Code::LeaderNotAvailable, Transient),
-            (Code::NotEnoughReplicas, Transient),
-            (Code::NotEnoughReplicasAfterAppend, Transient),
-            (Code::KafkaStorageError, Transient),
-            (Code::InvalidMessage, Transient),
-            (Code::OutOfOrderSequenceNumber, Transient),
-            (Code::UnknownProducerId, Transient),
-            (Code::InvalidProducerEpoch, Transient),
-            (Code::ThrottlingQuotaExceeded, Transient),
-            (Code::Unknown, Transient),
-        ] {
-            assert_eq!(Class::of(code), class, "{code:?}");
-        }
-    }
 
     #[test]
     fn a_refused_connection_names_its_table() {

@@ -3,6 +3,7 @@
 //! [`KafkaConfig`] is what a user writes, [`KafkaSettings`] what is left of it after every check,
 //! [`KafkaSink`] opens writers from it and [`check`] looks at the cluster.
 
+mod address;
 mod check;
 mod cluster;
 mod config;
@@ -10,16 +11,19 @@ mod contact;
 mod delivery;
 mod dispatch;
 mod error;
+mod files;
 mod link;
 mod memory;
 mod metrics;
 mod options;
 mod outcome;
+mod partitioner;
 mod producer;
 mod properties;
 mod pulse;
 mod settings;
 mod sink;
+mod timestamp;
 mod topic;
 mod writer;
 
@@ -30,4 +34,5 @@ pub use self::{
     options::Options,
     settings::KafkaSettings,
     sink::KafkaSink,
+    timestamp::Timestamp,
 };

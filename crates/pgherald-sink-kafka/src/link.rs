@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,15 +13,16 @@ use rdkafka::{
     client::ClientContext,
     config::RDKafkaLogLevel,
     error::KafkaError,
-    producer::{DeliveryResult, ProducerContext},
+    producer::{DeliveryResult, Producer as _, ProducerContext},
     types::RDKafkaErrorCode as Code,
 };
 use tokio::sync::{Notify, oneshot};
 
 use crate::{
     delivery::{Deliveries, Reports},
-    error::{Class, Fault, plain},
+    error::{Class, Fault, hung_up, plain},
     memory::Memory,
+    producer::Client,
 };
 
 /// One producer's news: reports, errors, and whether it can go on.
@@ -35,6 +36,8 @@ pub(crate) struct Link {
     /// Woken by trouble, by an end, and by a delivery while the writer thinks it is disconnected.
     changed: Notify,
     delivered: AtomicU64,
+    /// The brokers gave this producer its id: it may publish.
+    identified: AtomicBool,
     ended: AtomicBool,
     disconnected: AtomicBool,
 }
@@ -59,14 +62,25 @@ impl Link {
         batch
     }
 
-    /// Waits on this thread, so long at most, until a batch is open or the producer is dropped;
-    /// false: no batch is open.
+    /// Waits on this thread, so long at most, until a batch is open or the producer is dropped; false:
+    /// nothing is awaited. A producer without an id awaits that.
     pub(crate) fn wait_for_batch(&self, limit: Duration) -> bool {
         let deliveries = lock(&self.deliveries);
-        let nothing = |it: &mut Deliveries| it.is_empty() && !self.is_closed();
+        let nothing =
+            |it: &mut Deliveries| it.is_empty() && self.is_identified() && !self.is_closed();
         let waited = self.begun.wait_timeout_while(deliveries, limit, nothing);
         let (deliveries, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        !deliveries.is_empty()
+        !deliveries.is_empty() || !self.is_identified()
+    }
+
+    /// Whether the brokers gave this producer its id.
+    pub(crate) fn is_identified(&self) -> bool {
+        self.identified.load(Ordering::Acquire)
+    }
+
+    fn identify(&self) {
+        self.identified.store(true, Ordering::Release);
+        self.changed.notify_one();
     }
 
     /// The producer is dropped: its thread ends.
@@ -82,9 +96,9 @@ impl Link {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// The partition in which this record, which is about to be sent, is stored; an error: it is not
-    /// stored. One record at a time is watched.
-    pub(crate) fn watch(&self, opaque: usize, topic: &Arc<str>) -> oneshot::Receiver<i32> {
+    /// Resolves when this record, which is about to be sent, is stored; an error: it is not stored. One
+    /// record at a time is watched.
+    pub(crate) fn watch(&self, opaque: usize, topic: &Arc<str>) -> oneshot::Receiver<()> {
         lock(&self.deliveries).watch(opaque, topic)
     }
 
@@ -140,6 +154,16 @@ impl Link {
         }
     }
 
+    /// What the last failed connection said.
+    pub(crate) fn last_reason(&self) -> Option<Arc<str>> {
+        lock(&self.news).last.clone()
+    }
+
+    /// Why a broker does not answer, if that was what the last failed connection said.
+    pub(crate) fn reason_of(&self, address: &str) -> Option<Arc<str>> {
+        self.last_reason().filter(|last| last.contains(address))
+    }
+
     /// Whether the brokers refuse us.
     pub(crate) fn is_refused(&self) -> bool {
         lock(&self.news).refused.is_some()
@@ -155,7 +179,8 @@ impl Link {
         }
     }
 
-    fn trouble(&self, code: Code, reason: &str) {
+    /// A connection failed. `meaning`: what that may mean.
+    fn trouble(&self, code: Code, reason: &str, meaning: Option<String>) {
         let mut news = lock(&self.news);
         news.trouble = true;
         if let Some(refused) = Fault::of_connection(code, reason) {
@@ -163,7 +188,7 @@ impl Link {
         }
         // "1/1 brokers are down" says less than what came before it.
         if news.last.is_none() || code != Code::AllBrokersDown {
-            news.last = Some(plain(reason).into());
+            news.last = Some(meaning.unwrap_or_else(|| plain(reason).to_owned()).into());
         }
         drop(news);
         self.changed.notify_one();
@@ -181,23 +206,54 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where librdkafka logs what becomes of a producer's id (its `debug = eos`), which no call tells.
+const IDENTITY: &str = "IDEMPSTATE";
+/// What it says there once the producer has one.
+const IDENTIFIED: &str = "-> Assigned";
+/// Where it logs connections that failed.
+const FAILURE: &str = "FAIL";
+
 /// librdkafka's callbacks of one producer.
 pub(crate) struct Context {
     pub(crate) link: Arc<Link>,
     pub(crate) memory: Arc<Memory>,
+    /// Whom these callbacks belong to, once it is there.
+    pub(crate) client: OnceLock<Weak<Client>>,
+    /// A topic that this producer is for.
+    pub(crate) writes_to: Arc<str>,
     /// Data names the topic.
     pub(crate) dynamic: bool,
+    /// This client says who it is.
+    pub(crate) sasl: bool,
     /// One message at a time: a failed delivery is its own and ends nothing.
     pub(crate) singly: bool,
 }
 
 impl Context {
+    /// Why the producer came to its end, if it did. librdkafka tells that under the code of what led to
+    /// it, so one has to ask.
+    pub(crate) fn end(&self) -> Option<(Code, Fault)> {
+        let client = self.client.get().and_then(Weak::upgrade)?;
+        let (code, reason) = client.client().fatal_error()?;
+        Some((code, Fault::of_end(code, plain(&reason), &self.writes_to)))
+    }
+
+    /// Ends the session if the producer came to its end. Where it did because a record failed, that
+    /// record's own report says why.
+    fn look_for_the_end(&self) {
+        match self.end() {
+            None | Some((Code::GaplessGuarantee, _)) => {}
+            Some((_, fault)) => self.link.end(fault),
+        }
+    }
+
     fn failed(&self, code: Code, topic: &str) {
+        self.look_for_the_end();
         let denied = self.dynamic && code == Code::TopicAuthorizationFailed;
         if self.singly || matches!(code, Code::PurgeQueue | Code::PurgeInflight) {
             return;
         }
-        if denied || Class::of(code) == Class::Rejected {
+        if denied || matches!(Class::of(code), Class::Rejected | Class::Batch) {
             self.memory.isolate();
         }
         self.link.end(Fault::of_delivery(code, topic, self.dynamic));
@@ -205,38 +261,41 @@ impl Context {
 }
 
 impl ClientContext for Context {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, text: &str) {
-        log(level, facility, text);
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
+        match facility {
+            IDENTITY if text.contains(IDENTIFIED) => self.link.identify(),
+            FAILURE => {
+                if let Some(said) = hung_up(text, self.sasl) {
+                    self.link.trouble(Code::BrokerTransportFailure, text, Some(said));
+                }
+            }
+            _ => {}
+        }
+        log(facility, text);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        match error.rdkafka_error_code() {
-            Some(Code::Fatal) => self.link.end(Fault::Fatal(reason.into())),
-            code => self.link.trouble(code.unwrap_or(Code::Fail), reason),
-        }
+        self.look_for_the_end();
+        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
+        self.link.trouble(code, reason, hung_up(reason, self.sasl));
     }
 
     fn stats_raw(&self, _: &[u8]) {}
 }
 
 /// Core logs what becomes of a flow; librdkafka's own lines are for whoever looks closer.
-pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, text: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-            tracing::warn!(target: "librdkafka", facility, "{text}");
-        }
-        _ => tracing::debug!(target: "librdkafka", facility, "{text}"),
-    }
+pub(crate) fn log(facility: &str, text: &str) {
+    tracing::debug!(target: "librdkafka", facility, "{text}");
 }
 
 impl ProducerContext for Context {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
-        let (record, stored_in) = match result {
+        let (record, stored) = match result {
             Ok(record) if record.offset() >= 0 => {
                 self.link.count_delivered();
-                (record, Ok(record.partition()))
+                (record, Ok(()))
             }
             // librdkafka concludes that from a later record; the broker has given this one no place.
             Ok(record) => {
@@ -249,6 +308,6 @@ impl ProducerContext for Context {
                 (record, Err(code))
             }
         };
-        lock(&self.link.deliveries).report(opaque, record.topic(), stored_in);
+        lock(&self.link.deliveries).report(opaque, record.topic(), stored);
     }
 }

@@ -1,9 +1,12 @@
 //! One librdkafka producer and the thread that serves it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use rdkafka::{
-    config::ClientConfig,
+    config::{ClientConfig, RDKafkaLogLevel},
     message::OwnedHeaders,
     producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig},
     types::RDKafkaErrorCode as Code,
@@ -11,7 +14,8 @@ use rdkafka::{
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{
-    error::{Fault, creation_text},
+    error::Fault,
+    files::NamedFile,
     link::{Context, Link},
     memory::Memory,
     settings::KafkaSettings,
@@ -37,8 +41,11 @@ pub(crate) struct Producer {
 /// What is sent to a topic.
 pub(crate) struct Record<'a> {
     pub(crate) topic: &'a str,
+    pub(crate) partition: i32,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) payload: Option<&'a [u8]>,
+    /// In milliseconds since 1970; `None`: when it is sent.
+    pub(crate) timestamp: Option<i64>,
     pub(crate) opaque: usize,
 }
 
@@ -58,13 +65,26 @@ impl Producer {
     ) -> Result<Self, Fault> {
         let link = Arc::new(Link::default());
         let (dynamic, memory) = (settings.topic.is_dynamic(), memory.clone());
-        let context = Context { link: link.clone(), memory: memory.clone(), dynamic, singly };
+        let context = Context {
+            link: link.clone(),
+            memory: memory.clone(),
+            client: OnceLock::new(),
+            writes_to: settings.writes_to(),
+            dynamic,
+            sasl: settings.property("sasl.mechanism").is_some(),
+            singly,
+        };
         let config = configure(settings, &memory, singly);
-        let client = spawn_blocking(move || config.create_with_context(context))
-            .await
-            .map_err(|error| Fault::Create(error.to_string().into()))?
-            .map_err(|error| Fault::Create(creation_text(&error).into()))?;
+        let files = settings.files.clone();
+        let create = move || {
+            files.iter().try_for_each(NamedFile::inspect)?;
+            config.create_with_context(context).map_err(|error| Fault::of_client(&error))
+        };
+        let created = spawn_blocking(create).await;
+        let client = created.map_err(|error| Fault::Create(error.to_string().into()))??;
         let client: Arc<Client> = Arc::new(client);
+        // Set once, here.
+        let _ = client.context().client.set(Arc::downgrade(&client));
         let serving = spawn_blocking({
             let (client, link) = (client.clone(), link.clone());
             move || serve(&client, &link)
@@ -87,9 +107,11 @@ impl Producer {
         headers: Option<OwnedHeaders>,
     ) -> Result<(), NotSent> {
         let mut out = BaseRecord::with_opaque_to(record.topic, record.opaque);
+        out.partition = Some(record.partition);
         out.headers = headers;
         out.key = record.key;
         out.payload = record.payload;
+        out.timestamp = record.timestamp;
         self.client().send(out).map_err(|(error, unsent)| NotSent {
             code: error.rdkafka_error_code().unwrap_or(Code::Fail),
             headers: unsent.headers,
@@ -113,21 +135,37 @@ fn configure(settings: &KafkaSettings, memory: &Memory, singly: bool) -> ClientC
     if singly {
         config.set("enable.gapless.guarantee", "false");
     }
+    tell_of_ids(&mut config);
     if let Some(bytes) = memory.batch_bytes() {
         config.set("batch.size", bytes.to_string());
     }
     config
 }
 
+/// Lets librdkafka log what becomes of the producer's id.
+fn tell_of_ids(config: &mut ClientConfig) {
+    let debug = match config.get("debug") {
+        Some(more) => format!("{more},eos"),
+        None => "eos".to_owned(),
+    };
+    config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
+}
+
 /// Serves callbacks until the producer is dropped. After the session's end what still waits is
 /// taken back, so that it cannot overtake what failed.
 fn serve(client: &Client, link: &Link) {
-    let mut purged = false;
+    let (mut purged, mut over) = (false, false);
     while !link.is_closed() {
         // A poll spins through its last millisecond: a producer that has nothing to report is only
         // looked at.
         let open = link.wait_for_batch(IDLE_POLL);
         client.poll(if open { POLL } else { Duration::ZERO });
+        // Seen before: what reported records say came first.
+        if let Some((_, fault)) =
+            client.context().end().filter(|_| std::mem::replace(&mut over, true))
+        {
+            link.end(fault);
+        }
         if !purged && link.is_ended() {
             client.purge(PurgeConfig::default().queue());
             purged = true;

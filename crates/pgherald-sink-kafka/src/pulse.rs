@@ -44,6 +44,8 @@ enum Answer {
     Here,
     /// The topic that was asked for has an error.
     Topic(Fault),
+    /// A broker that leads it does not answer.
+    Silent(Fault),
     Nothing(String),
 }
 
@@ -54,7 +56,7 @@ impl Pulse {
     }
 
     /// The next change. Cancel safe: what is under way is kept.
-    pub(crate) async fn event(&mut self, producer: &Producer, topic: Option<&Arc<str>>) -> Event {
+    pub(crate) async fn event(&mut self, producer: &Producer, topic: &Arc<str>) -> Event {
         loop {
             if let Some(fault) = producer.link().ended() {
                 return Event::Ended(fault.into());
@@ -89,7 +91,7 @@ impl Pulse {
     pub(crate) async fn while_waiting<T>(
         &mut self,
         producer: &Producer,
-        topic: Option<&Arc<str>>,
+        topic: &Arc<str>,
         standing: &watch::Sender<Standing>,
         work: impl Future<Output = T>,
     ) -> T {
@@ -125,19 +127,23 @@ impl Pulse {
         more
     }
 
-    fn ask(&mut self, producer: &Producer, topic: Option<&Arc<str>>) {
-        let trouble = std::mem::take(&mut self.trouble);
-        let wait = if trouble || !self.connected { TROUBLED_WAIT } else { ANSWER_WAIT };
-        let (client, topic) = (producer.client().clone(), topic.cloned());
+    /// Asks whoever answers in quiet times; after trouble also the brokers that lead the topic.
+    fn ask(&mut self, producer: &Producer, topic: &Arc<str>) {
+        let troubled = std::mem::take(&mut self.trouble) || !self.connected;
+        let wait = if troubled { TROUBLED_WAIT } else { ANSWER_WAIT };
+        let (client, link) = (producer.client().clone(), producer.link().clone());
+        let topic = topic.clone();
         self.asking = Some(tokio::task::spawn_blocking(move || {
-            match cluster::ask_blocking(&client, topic.as_deref(), wait) {
-                Err(reason) => Answer::Nothing(reason),
-                Ok(metadata) => match topic {
-                    None => Answer::Here,
-                    Some(topic) => cluster::topic_error(&metadata, &topic)
-                        .map_or(Answer::Here, |code| Answer::of_topic(code, topic)),
-                },
+            let metadata = match cluster::ask_blocking(&client, &topic, wait) {
+                Err(reason) => return Answer::Nothing(reason),
+                Ok(metadata) => metadata,
+            };
+            if let Some(code) = cluster::topic_error(&metadata, &topic) {
+                return Answer::of_topic(code, topic);
             }
+            let leaders = if troubled { cluster::leaders(&metadata, &topic) } else { Vec::new() };
+            let reached = cluster::reach_blocking(&client, &link, &topic, leaders, wait);
+            reached.map_or_else(Answer::Silent, |()| Answer::Here)
         }));
     }
 
@@ -151,8 +157,12 @@ impl Pulse {
             Answer::Here | Answer::Topic(_) => {
                 self.set_connected(producer, true).then_some(Event::Connected)
             }
-            Answer::Nothing(reason) => {
-                let why = producer.link().unreachable(&reason);
+            Answer::Silent(_) | Answer::Nothing(_) => {
+                let why = match answer {
+                    Answer::Silent(fault) if !producer.link().is_refused() => fault,
+                    Answer::Nothing(reason) => producer.link().unreachable(&reason),
+                    _ => producer.link().unreachable("refused"),
+                };
                 if why.is_blocked() {
                     // An operator mends this, maybe in a file that only a new producer reads.
                     producer.link().end(why.clone());

@@ -1,6 +1,6 @@
 //! The `kafka` table of a sink, checked and completed.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use pgherald_core::{FlowContext, Problems, Secret, Template};
 use rdkafka::{
@@ -11,11 +11,18 @@ use rdkafka::{
 };
 
 use crate::{
+    address::{is_address, not_an_address},
     config::{KafkaConfig, SaslConfig, TlsConfig},
     error::creation_text,
+    files::{Holds, NamedFile},
+    partitioner::Partitioner,
     properties::{defaults, kept, protocol},
+    timestamp::Timestamp,
     topic::{self, TopicTemplate},
 };
+
+/// librdkafka's own `topic.metadata.refresh.interval.ms`.
+const REFRESH: Duration = Duration::from_secs(300);
 
 const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
@@ -25,6 +32,10 @@ pub struct KafkaSettings {
     pub(crate) topic: TopicTemplate,
     pub(crate) gap_topic: Option<String>,
     pub(crate) create: Option<NewTopics>,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) partitioner: Partitioner,
+    /// What must be there whenever a client is made.
+    pub(crate) files: Vec<NamedFile>,
     properties: BTreeMap<String, String>,
     password: Option<Secret>,
 }
@@ -61,6 +72,24 @@ impl KafkaSettings {
         self.properties.get(name).map(String::as_str)
     }
 
+    /// So long a topic is believed to have the partitions that it had.
+    pub(crate) fn refresh(&self) -> Duration {
+        let set = self.property("topic.metadata.refresh.interval.ms");
+        set.and_then(|text| text.parse().ok()).map_or(REFRESH, Duration::from_millis)
+    }
+
+    /// What this sink writes to, for people: a topic, or the template where data names it.
+    pub(crate) fn writes_to(&self) -> Arc<str> {
+        self.configured_topics().first().copied().unwrap_or(self.topic.as_str()).into()
+    }
+
+    /// A topic to ask for: the first one that is configured, else one that the template could name.
+    /// Whether it is there does not matter then: whatever the answer, the cluster answers.
+    pub(crate) fn probe(&self) -> Arc<str> {
+        let configured = self.configured_topics().first().map(|topic| Arc::from(*topic));
+        configured.unwrap_or_else(|| self.topic.example().into())
+    }
+
     /// Every topic that the configuration alone names and Kafka takes: the gap topic too.
     pub(crate) fn configured_topics(&self) -> Vec<&str> {
         let named = self.topic.configured().unwrap_or_default();
@@ -83,6 +112,7 @@ impl KafkaConfig {
     ) -> Option<KafkaSettings> {
         let mut own = Problems::default();
         let brokers = self.brokers(key, &mut own);
+        self.check_protocol(key, &mut own);
         let topic = self.topic_template(key, &mut own);
         self.check_gap_topic(key, &mut own);
         let create = self.new_topics(key, &mut own);
@@ -92,11 +122,18 @@ impl KafkaConfig {
 
         let mut settings = None;
         if let (Some(template), true) = (topic, own.is_empty()) {
+            let properties = self.properties(&brokers, options, context);
+            let partitioner = properties.get("partitioner").and_then(|name| name.parse().ok());
+            let files = self.files(key, &properties);
             let found = KafkaSettings {
+                files,
                 topic: TopicTemplate::new(template, context),
                 gap_topic: self.gap_topic.clone(),
                 create,
-                properties: self.properties(&brokers, options, context),
+                timestamp: self.timestamp,
+                // The options take no other name.
+                partitioner: partitioner.unwrap_or(Partitioner::Murmur2),
+                properties,
                 password,
             };
             match try_out(&found) {
@@ -116,9 +153,23 @@ impl KafkaConfig {
             problems.add(&key, "is missing; name at least one broker as \"host:9092\"");
         }
         for broker in self.brokers.0.iter().filter(|broker| !is_address(broker)) {
-            problems.add(&key, format!("{broker:?} is not an address; write it as \"host:9092\""));
+            problems.add(&key, not_an_address(broker));
         }
         self.brokers.0.join(",")
+    }
+
+    /// SASL has a table of its own.
+    fn check_protocol(&self, key: &str, problems: &mut Problems) {
+        let authenticates =
+            |name: &str, value: &str| is_protocol(name) && value.eq_ignore_ascii_case("sasl_ssl");
+        for (name, _) in self.options.0.iter().filter(|(name, value)| authenticates(name, value)) {
+            if self.sasl.is_none() {
+                problems.add(
+                    format!("{key}.options.\"{name}\""),
+                    format!("needs the table [{key}.sasl]; add it with mechanism, username and password, or remove this"),
+                );
+            }
+        }
     }
 
     fn topic_template(&self, key: &str, problems: &mut Problems) -> Option<Template> {
@@ -168,6 +219,27 @@ impl KafkaConfig {
         })
     }
 
+    /// Every file that librdkafka reads.
+    fn files(&self, key: &str, properties: &BTreeMap<String, String>) -> Vec<NamedFile> {
+        let opened = properties.contains_key("ssl.key.password");
+        let tls = self.tls.clone().unwrap_or_default();
+        let of_table = [
+            ("ca_file", tls.ca_file, Holds::Certificates),
+            ("cert_file", tls.cert_file, Holds::Certificates),
+            ("key_file", tls.key_file, Holds::Key { opened }),
+        ];
+        let of_table = of_table.into_iter().filter_map(|(name, file, holds)| {
+            Some(NamedFile { key: format!("{key}.tls.{name}"), path: file?.into(), holds })
+        });
+        let of_options = self.options.0.iter().filter(|(name, _)| names_a_file(name));
+        let of_options = of_options.map(|(name, file)| NamedFile {
+            key: format!("{key}.options.\"{name}\""),
+            path: file.into(),
+            holds: Holds::Anything,
+        });
+        of_table.chain(of_options).collect()
+    }
+
     fn properties(
         &self,
         brokers: &str,
@@ -197,14 +269,14 @@ impl KafkaConfig {
     }
 }
 
-fn is_address(broker: &str) -> bool {
-    let legal = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:[]%/".contains(&byte);
-    let port = match broker.rsplit_once(':') {
-        Some((host, port)) if !host.is_empty() => port.parse::<u16>().is_ok_and(|port| port > 0),
-        Some(_) => false,
-        None => !broker.is_empty(),
-    };
-    port && broker.bytes().all(legal)
+/// Whether the value of a property is the name of a file.
+fn names_a_file(property: &str) -> bool {
+    let property = property.replace('_', ".");
+    property.starts_with("ssl.") && property.ends_with(".location")
+}
+
+fn is_protocol(name: &str) -> bool {
+    name.replace('_', ".") == "security.protocol"
 }
 
 fn check_sasl(sasl: &SaslConfig, key: &str, problems: &mut Problems) -> Option<Secret> {
@@ -243,18 +315,18 @@ fn check_tls(tls: Option<&TlsConfig>, key: &str, problems: &mut Problems) {
     }
     let files =
         [("ca_file", &tls.ca_file), ("cert_file", &tls.cert_file), ("key_file", &tls.key_file)];
-    for (name, file) in files {
-        let opened = file.as_ref().map(std::fs::File::open);
-        if let Some(Err(error)) = opened {
-            lacks(name, &format!("cannot be read: {error}"));
-        }
+    for (name, _) in files.into_iter().filter(|(_, file)| file.as_deref() == Some("")) {
+        lacks(name, "is empty; name a file, or remove this");
     }
 }
 
-/// Lets librdkafka look at the whole, with files but without a connection.
+/// Lets librdkafka look at the whole, without files, which may come later, and without a connection.
 fn try_out(settings: &KafkaSettings) -> Result<(), String> {
     let mut client = settings.client();
     client.remove("bootstrap.servers");
+    for name in settings.properties.keys().filter(|name| names_a_file(name)) {
+        client.remove(name);
+    }
     match client.create_with_context::<_, BaseProducer<Quiet>>(Quiet) {
         Ok(_) => Ok(()),
         Err(error) => Err(creation_text(&error)),
@@ -323,7 +395,6 @@ mod tests {
             "sasl.username",
             "sasl.password",
             "tls.key_file",
-            "tls.cert_file",
             "options.\"acks\"",
             "options.\"linger.mss\"",
         ];
@@ -338,9 +409,24 @@ mod tests {
         let texts = resolve(table).unwrap_err();
         assert!(texts[0].contains("ssl.ca.pem"), "{texts:?}");
         assert!(!texts[0].contains("nonsense"), "{texts:?}");
-        let table = r#"{"brokers": "127.0.0.1:1", "topic": "t", "tls": {"ca_file": "/none.pem"}}"#;
-        let texts = resolve(table).unwrap_err();
-        assert!(texts[0].starts_with("k.tls.ca_file: cannot be read"), "{texts:?}");
+        // A file may come later.
+        let table = r#"{"brokers": "127.0.0.1:1", "topic": "t", "tls": {"ca_file": "/none.pem"},
+            "options": {"ssl_crl_location": "/none.crl"}}"#;
+        let files: Vec<_> = resolve(table).unwrap().files.into_iter().map(|it| it.key).collect();
+        assert_eq!(files, ["k.tls.ca_file", "k.options.\"ssl_crl_location\""]);
+    }
+
+    #[test]
+    fn sasl_is_not_switched_on_by_an_option() {
+        let table = |sasl: &str| {
+            format!(
+                r#"{{"brokers": "a:1", "topic": "t", "options": {{"security_protocol": "SASL_SSL"}} {sasl}}}"#
+            )
+        };
+        let texts = resolve(&table("")).unwrap_err();
+        assert!(texts[0].starts_with("k.options.\"security_protocol\": needs the table [k.sasl]"));
+        let sasl = r#", "sasl": {"mechanism": "PLAIN", "username": "u", "password": "p"}"#;
+        assert_eq!(resolve(&table(sasl)).unwrap().property("security.protocol"), Some("sasl_ssl"));
     }
 
     #[test]
@@ -365,15 +451,5 @@ mod tests {
         }
         // A channel that makes no legal topic rejects its own messages, not the configuration.
         assert_eq!(found.configured_topics(), ["app.a"]);
-    }
-
-    #[test]
-    fn addresses() {
-        for address in ["a:9092", "a", "10.0.0.1:1", "[::1]:9092", "sasl://a:1"] {
-            assert!(is_address(address), "{address}");
-        }
-        for address in ["", ":1", "a:0", "a:x", "a b:1", "a:70000"] {
-            assert!(!is_address(address), "{address}");
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Opens writers.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use pgherald_core::{FlowContext, Opened, Sink, SinkError};
@@ -31,6 +31,7 @@ impl KafkaSink {
         let singly = self.memory.isolates();
         let producer = Producer::start(&self.settings, &self.memory, singly).await?;
         self.find_topics(&producer).await?;
+        cluster::identified(&producer).await?;
         let (settings, memory) = (self.settings.clone(), self.memory.clone());
         Ok(KafkaWriter::new(settings, &self.context, memory, producer))
     }
@@ -39,16 +40,14 @@ impl KafkaSink {
     async fn find_topics(&self, producer: &Producer) -> Result<(), Fault> {
         let topics = self.settings.configured_topics();
         if topics.is_empty() {
-            return cluster::reach(producer).await;
+            let probe = self.settings.probe();
+            return cluster::metadata_of(producer, &probe).await.map(drop);
         }
-        for topic in topics {
-            let topic = Arc::from(topic);
-            match (cluster::look_up(producer, &topic).await, self.settings.create) {
-                (Err(Fault::MissingTopic(_)), Some(shape)) => {
-                    cluster::create(producer, &self.settings, shape, &topic).await?
-                }
-                (found, _) => found?,
-            };
+        let mut reached = HashSet::new();
+        for topic in topics.into_iter().map(Arc::from) {
+            let mut found = cluster::find(producer, &self.settings, &topic, true).await?;
+            found.leaders.retain(|leader| reached.insert(leader.address.clone()));
+            cluster::reach(producer, &topic, found.leaders).await?;
         }
         Ok(())
     }

@@ -88,6 +88,13 @@ impl TopicTemplate {
         self.configured.is_none()
     }
 
+    /// A legal name that begins as the template does, and that most likely no topic has.
+    pub(crate) fn example(&self) -> String {
+        let beginning: String =
+            self.template.literals().next().unwrap_or_default().chars().take(100).collect();
+        format!("{beginning}pgherald-probe")
+    }
+
     fn render(&self, message: &Message) -> Result<String, BoxError> {
         checked(self.template.render(&self.pipeline, message, append))
     }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use pgherald_core::{Batch, Event, FlowContext, Only, Published, SinkError, Standing, Writer};
+use pgherald_core::{
+    Batch, Event, FlowContext, Message, Only, Published, SinkError, Standing, Writer,
+};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::watch;
 
@@ -53,7 +55,7 @@ impl KafkaWriter {
         producer: Producer,
     ) -> Self {
         let dispatch = Dispatch::new(settings.clone(), context);
-        let pulse = Pulse::new(dispatch.a_topic().is_some());
+        let pulse = Pulse::new(!settings.configured_topics().is_empty());
         let isolation = memory.isolates().then(Isolation::default);
         let standing = watch::Sender::new(None);
         Self { settings, memory, producer, dispatch, pulse, standing, isolation }
@@ -80,9 +82,9 @@ impl KafkaWriter {
 
     /// Puts a message into the queue; while that has no room, tells how the connection stands.
     async fn send(&mut self, item: Item<'_>, sent: &mut u32) -> Result<(), Stop> {
-        let topic = self.dispatch.a_topic().cloned();
+        let topic = self.dispatch.a_topic().clone();
         let sending = self.dispatch.send(&self.producer, item, sent);
-        self.pulse.while_waiting(&self.producer, topic.as_ref(), &self.standing, sending).await
+        self.pulse.while_waiting(&self.producer, &topic, &self.standing, sending).await
     }
 
     /// Publishes one message at a time and awaits each, so that a refusal is its own.
@@ -115,14 +117,14 @@ impl KafkaWriter {
             isolation.taken += 1;
             return Ok(());
         };
-        let stop = self.stop_of(*code);
+        let stop = self.stop_of(*code, &batch.messages[from]);
         if let (Stop::Rejected(_), Some(isolation)) = (&stop, &mut self.isolation) {
             *isolation = Isolation { taken: 0, found: true };
         }
         Err(stop)
     }
 
-    fn stop_of(&self, code: Code) -> Stop {
+    fn stop_of(&mut self, code: Code, message: &Message) -> Stop {
         let dynamic = self.settings.topic.is_dynamic();
         match Class::of(code) {
             Class::Rejected => Stop::Rejected(Refusal::Broker(code).into()),
@@ -131,7 +133,8 @@ impl KafkaWriter {
             }
             _ => {
                 let ended = self.producer.link().ended();
-                let topic = self.dispatch.a_topic().map_or("", |topic| topic);
+                let topic = self.dispatch.topic_of(message);
+                let topic = topic.as_ref().unwrap_or(self.dispatch.a_topic());
                 Stop::Fault(ended.unwrap_or_else(|| Fault::of_delivery(code, topic, dynamic)))
             }
         }

@@ -16,22 +16,29 @@ const VERSION: i16 = 1;
 const TOPIC: u8 = 2;
 const LITERAL: u8 = 3;
 const WRITE: u8 = 4;
+const DESCRIBE: u8 = 8;
 const ALLOW: u8 = 3;
 
 impl Kafka {
     /// Lets a user write to a topic, and so see it. Needs an authorizer, and that whoever connects
     /// to [`bootstrap`](Self::bootstrap) is a superuser.
     pub async fn allow_write(&self, user: &str, topic: &str) -> Result<()> {
-        self.acl(CREATE_ACLS, user, topic).await
+        self.acl(CREATE_ACLS, user, topic, WRITE).await
+    }
+
+    /// Lets a user see a topic and nothing else.
+    pub async fn allow_describe(&self, user: &str, topic: &str) -> Result<()> {
+        self.acl(CREATE_ACLS, user, topic, DESCRIBE).await
     }
 
     /// Takes back what [`allow_write`](Self::allow_write) gave.
     pub async fn revoke_write(&self, user: &str, topic: &str) -> Result<()> {
-        self.acl(DELETE_ACLS, user, topic).await
+        self.acl(DELETE_ACLS, user, topic, WRITE).await
     }
 
-    async fn acl(&self, what: i16, user: &str, topic: &str) -> Result<()> {
-        let asking = ask(self.port(), request(what, &format!("User:{user}"), topic));
+    async fn acl(&self, what: i16, user: &str, topic: &str, operation: u8) -> Result<()> {
+        let principal = format!("User:{user}");
+        let asking = ask(self.port(), request(what, &principal, topic, operation));
         let answer = timeout(ANSWER, asking).await;
         let describe = |why: String| Error::because(format!("cannot change ACLs of {topic}"), why);
         match answer {
@@ -44,7 +51,7 @@ impl Kafka {
 }
 
 /// One ACL, or a filter that finds that one: both are written alike.
-fn request(what: i16, principal: &str, topic: &str) -> Vec<u8> {
+fn request(what: i16, principal: &str, topic: &str, operation: u8) -> Vec<u8> {
     let mut body = Vec::new();
     body.extend(what.to_be_bytes());
     body.extend(VERSION.to_be_bytes());
@@ -56,7 +63,7 @@ fn request(what: i16, principal: &str, topic: &str) -> Vec<u8> {
     body.push(LITERAL);
     text(&mut body, principal);
     text(&mut body, "*");
-    body.extend([WRITE, ALLOW]);
+    body.extend([operation, ALLOW]);
     body
 }
 

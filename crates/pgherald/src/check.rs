@@ -39,7 +39,9 @@ pub(crate) async fn check(settings: &Settings) -> Vec<Finding> {
         parts.push((key.clone(), Box::pin(dead_letters(&settings.postgres, key))));
     }
     for plan in &settings.flows {
-        parts.push((plan.key.clone(), Box::pin(plan.sink.check(&plan.flow.context, &plan.key))));
+        let (context, key) = (&plan.flow.context, &plan.key);
+        let oldest = plan.source.oldest_waiting(&settings.postgres, context);
+        parts.push((key.clone(), Box::pin(plan.sink.check(context, key, oldest))));
     }
     let mut findings: Vec<Finding> =
         join_all(parts.into_iter().map(bounded)).await.into_iter().flatten().collect();

@@ -3,7 +3,7 @@
 #[cfg(not(any(feature = "http", feature = "kafka", feature = "nats")))]
 compile_error!("pgherald without any sink carries nothing: enable `http`, `kafka` or `nats`");
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pgherald_core::{Finding, FlowContext, Sink};
 
@@ -50,14 +50,21 @@ impl SinkSettings {
         }
     }
 
-    /// Tests the destination; `key` is the sink's.
-    pub(crate) async fn check(&self, context: &FlowContext, key: &str) -> Vec<Finding> {
+    /// Tests the destination; `key` is the sink's. `oldest`: how long the oldest message has waited.
+    pub(crate) async fn check(
+        &self,
+        context: &FlowContext,
+        key: &str,
+        oldest: impl Future<Output = Option<Duration>>,
+    ) -> Vec<Finding> {
         let key = format!("{key}.{}", self.kind());
         match *self {
             #[cfg(feature = "http")]
             Self::Http(ref settings) => pgherald_sink_http::check(settings, context, &key).await,
             #[cfg(feature = "kafka")]
-            Self::Kafka(ref settings) => pgherald_sink_kafka::check(settings, context, &key).await,
+            Self::Kafka(ref settings) => {
+                pgherald_sink_kafka::check(settings, context, &key, oldest.await).await
+            }
             #[cfg(feature = "nats")]
             Self::Nats(ref settings) => pgherald_sink_nats::check(settings, context, &key).await,
         }

@@ -1,6 +1,6 @@
 //! The kinds of sources: the one place that knows them all.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pgherald_core::{FlowContext, OnRejected, Source};
 use pgherald_listener::{Hub, HubOptions, NotifySettings};
@@ -41,6 +41,20 @@ impl SourceSettings {
         match self {
             Self::Notify(_) => None,
             Self::Outbox(outbox) => Some(outbox.table.sql()),
+        }
+    }
+
+    /// How long the oldest message of a flow has waited, where that is known before it is read.
+    pub(crate) async fn oldest_waiting(
+        &self,
+        postgres: &PostgresSettings,
+        context: &FlowContext,
+    ) -> Option<Duration> {
+        match self {
+            Self::Notify(_) => None,
+            Self::Outbox(outbox) => {
+                pgherald_outbox::oldest_waiting(postgres, outbox, context).await
+            }
         }
     }
 

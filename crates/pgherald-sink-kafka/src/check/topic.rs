@@ -10,6 +10,7 @@ use rdkafka::{
 };
 use tokio::{runtime::Handle, task::spawn_blocking, time::timeout};
 
+use super::age::Times;
 use crate::{cluster, settings::KafkaSettings};
 
 /// How long the topics' settings may take to come.
@@ -24,7 +25,7 @@ const NOBODY: i32 = -1;
 /// A topic that is there, and how many brokers hold its weakest partitions.
 pub(super) struct Found {
     /// The key that names it.
-    subject: String,
+    pub(super) subject: String,
     pub(super) topic: Arc<str>,
     partitions: usize,
     leaderless: usize,
@@ -40,6 +41,7 @@ pub(super) struct Limits {
     bytes: Option<usize>,
     insync: Option<usize>,
     compacted: bool,
+    pub(super) times: Times,
 }
 
 impl Found {
@@ -182,7 +184,7 @@ pub(super) fn to_be_created(
     }
 }
 
-fn alter(topic: &str) -> String {
+pub(super) fn alter(topic: &str) -> String {
     format!(
         "kafka-configs.sh --bootstrap-server BROKER --alter --entity-type topics --entity-name {topic} --add-config"
     )
@@ -227,6 +229,7 @@ fn limits(described: &ConfigResource) -> Limits {
         bytes: value("max.message.bytes").and_then(|text| text.parse().ok()),
         insync: value("min.insync.replicas").and_then(|text| text.parse().ok()),
         compacted: value("cleanup.policy").is_some_and(|policy| policy.contains("compact")),
+        times: Times::read(value),
     }
 }
 
@@ -243,7 +246,12 @@ mod tests {
     }
 
     fn said(found: &Found, insync: usize) -> Vec<(Level, String)> {
-        let limits = Limits { bytes: Some(2_000_000), insync: Some(insync), compacted: false };
+        let limits = Limits {
+            bytes: Some(2_000_000),
+            insync: Some(insync),
+            compacted: false,
+            ..Limits::default()
+        };
         let findings = found.findings(limits, 1 << 20);
         findings.into_iter().map(|finding| (finding.level, finding.text)).collect()
     }

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use pgherald_testkit::Kafka;
+use pgherald_testkit::{Kafka, eventually};
 use rdkafka::{
     Message as _, Offset, TopicPartitionList,
-    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication},
     client::DefaultClientContext,
     config::ClientConfig,
     consumer::{BaseConsumer, Consumer as _},
     message::Headers as _,
 };
+
+use tokio::{sync::OnceCell, task::spawn_blocking};
 
 const WAIT: Duration = Duration::from_secs(20);
 
@@ -23,12 +25,19 @@ pub(crate) struct Stored {
     pub(crate) partition: i32,
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) value: Option<String>,
+    pub(crate) timestamp: i64,
     pub(crate) headers: Vec<(String, String)>,
 }
 
 impl Cluster {
     pub(crate) async fn start() -> Self {
         Self { kafka: Kafka::start().await.expect("Kafka starts") }
+    }
+
+    /// One for all tests that do it no harm: name the topics apart.
+    pub(crate) async fn shared() -> &'static Self {
+        static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+        CLUSTER.get_or_init(Self::start).await
     }
 
     fn admin(&self) -> AdminClient<DefaultClientContext> {
@@ -42,6 +51,27 @@ impl Cluster {
         }
         let results = self.admin().create_topics([&new], &AdminOptions::new()).await;
         results.expect("an answer").remove(0).expect("the topic is created");
+        self.shows(topic, partitions).await;
+    }
+
+    /// Gives a topic more partitions.
+    pub(crate) async fn grow(&self, topic: &str, partitions: i32) {
+        let more = NewPartitions::new(topic, usize::try_from(partitions).expect("a number"));
+        let results = self.admin().create_partitions([&more], &AdminOptions::new()).await;
+        results.expect("an answer").remove(0).expect("the topic grows");
+        self.shows(topic, partitions).await;
+    }
+
+    /// Waits until the broker shows what was made: it answers a little earlier.
+    async fn shows(&self, topic: &str, partitions: i32) {
+        let shown = || async {
+            let (admin, topic) = (self.admin(), topic.to_owned());
+            let asking =
+                spawn_blocking(move || admin.inner().fetch_metadata(Some(&topic), WAIT).ok());
+            let shown = asking.await.expect("an answer");
+            shown.is_some_and(|it| it.topics()[0].partitions().len() as i32 == partitions)
+        };
+        eventually("the topic is shown", WAIT, shown).await.expect("the topic is shown");
     }
 
     pub(crate) async fn delete(&self, topic: &str) {
@@ -91,6 +121,7 @@ fn read(config: &ClientConfig, topic: &str) -> Vec<Stored> {
             partition: record.partition(),
             key: record.key().map(<[u8]>::to_vec),
             value: record.payload().map(|value| String::from_utf8_lossy(value).into_owned()),
+            timestamp: record.timestamp().to_millis().unwrap_or_default(),
             headers: headers
                 .map(|header| {
                     let value = String::from_utf8_lossy(header.value.unwrap_or_default());

@@ -39,7 +39,7 @@ fn murmur2(data: &[u8]) -> u32 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_arrives_in_order_of_each_partition() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::shared().await;
     cluster.create("app.one", 1, &[]).await;
     cluster.create("app.six", 6, &[]).await;
     let (table, channels) = (json!({"topic": "app.{channel}"}), ["one", "six"]);
@@ -74,7 +74,7 @@ async fn everything_arrives_in_order_of_each_partition() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gaps_tombstones_and_envelopes() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::shared().await;
     for topic in ["app.a", "app.b", "gaps"] {
         cluster.create(topic, 3, &[]).await;
     }
@@ -108,9 +108,9 @@ async fn gaps_tombstones_and_envelopes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reserved_header_rejects_its_message_alone() {
-    let cluster = Cluster::start().await;
-    cluster.create("t", 1, &[]).await;
-    let sink = sink(&cluster.kafka.bootstrap(), &json!({"topic": "t"}), Some(&["a"]));
+    let cluster = Cluster::shared().await;
+    cluster.create("reserved", 1, &[]).await;
+    let sink = sink(&cluster.kafka.bootstrap(), &json!({"topic": "reserved"}), Some(&["a"]));
     let mut writer = open(&sink).await;
     for name in ["ce_id", "ce-time", "CE_Source", "Nats-Msg-Id", "webhook-id", "authorization"] {
         let headers = [(Box::from(name), Box::from("v"))].into_iter().collect();
@@ -124,12 +124,12 @@ async fn a_reserved_header_rejects_its_message_alone() {
         assert!(why.to_string().contains(name), "{why}");
     }
     confirmed(writer.as_mut(), vec![message(2, "a", None, "2")]).await;
-    assert_eq!(cluster.values("t").await, ["0", "0", "0", "0", "0", "0", "2"]);
+    assert_eq!(cluster.values("reserved").await, ["0", "0", "0", "0", "0", "0", "2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_too_large_is_found_alone() {
-    let cluster = Cluster::start().await;
+    let cluster = Cluster::shared().await;
     let brokers = cluster.kafka.bootstrap();
     cluster.create("local", 1, &[]).await;
     let table = json!({"topic": "local", "options": {"message.max.bytes": 2000}});

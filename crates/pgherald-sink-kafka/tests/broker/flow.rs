@@ -1,6 +1,10 @@
 //! A flow without a core: settings, messages, and a driver that publishes and replays.
 
-use std::{sync::Arc, time::Duration, time::SystemTime};
+use std::{
+    error::Error as _,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
@@ -89,6 +93,30 @@ pub(crate) async fn open_error(sink: &KafkaSink) -> SinkError {
         Ok(_) => panic!("the sink opened"),
         Err(error) => error,
     }
+}
+
+/// What an operator reads of an error.
+pub(crate) fn reason(error: &SinkError) -> String {
+    error.source().map(ToString::to_string).unwrap_or_default()
+}
+
+/// What is blocked, in words.
+pub(crate) fn blocked(error: &SinkError) -> String {
+    assert!(matches!(error, SinkError::Blocked(_)), "{error:?}");
+    reason(error)
+}
+
+/// Opens the sink again and again, as core does, until that works.
+pub(crate) async fn heals(sink: &KafkaSink) -> Box<dyn Writer> {
+    let opened = async {
+        loop {
+            match sink.open().await {
+                Ok(opened) => return opened.writer,
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), opened).await.expect("the sink heals")
 }
 
 /// Publishes one batch and waits for its fate.

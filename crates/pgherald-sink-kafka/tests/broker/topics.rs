@@ -1,4 +1,4 @@
-use std::{error::Error as _, time::Instant};
+use std::time::Instant;
 
 use pgherald_core::{Level, Open, SinkError};
 use pgherald_sink_kafka::check;
@@ -7,12 +7,8 @@ use serde_json::json;
 
 use crate::{
     cluster::Cluster,
-    flow::{confirmed, context, message, open, open_error, publish, settings, sink},
+    flow::{confirmed, context, message, open, open_error, publish, reason, settings, sink},
 };
-
-fn reason(error: &SinkError) -> String {
-    error.source().map(ToString::to_string).unwrap_or_default()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_that_are_missing_and_names_that_are_illegal() {
@@ -70,7 +66,7 @@ async fn check_names_what_is_wrong() {
     cluster.create("app.a", 1, &[("max.message.bytes", "2000")]).await;
     let context = context(Some(&["a", "b"]));
     let found = settings(&brokers, &json!({"topic": "app.{channel}"}), &context);
-    let findings = check(&found, &context, "k").await;
+    let findings = check(&found, &context, "k", None).await;
     let has =
         |level, text: &str| findings.iter().any(|f| f.level == level && f.text.contains(text));
     assert!(has(Level::Ok, "answers"), "{findings:?}");
@@ -82,7 +78,7 @@ async fn check_names_what_is_wrong() {
     cluster.create("safe", 1, &[("min.insync.replicas", "2")]).await;
     cluster.create("compacted", 1, &[("cleanup.policy", "compact")]).await;
     let said = async |table: serde_json::Value| {
-        let found = check(&settings(&brokers, &table, &context), &context, "k").await;
+        let found = check(&settings(&brokers, &table, &context), &context, "k", None).await;
         found.into_iter().map(|f| format!("{:?} {}: {}", f.level, f.subject, f.text)).collect()
     };
     let told = |lines: &Vec<String>, level: &str, words: &str| {
@@ -99,7 +95,7 @@ async fn check_names_what_is_wrong() {
     told(&said(create(3)).await, "Error k.topic", "with 3 replicas on 1 brokers");
 
     let keyed = settings("127.0.0.1:1", &json!({"topic": "app.{key}"}), &context);
-    let findings = check(&keyed, &context, "k").await;
+    let findings = check(&keyed, &context, "k", None).await;
     assert!(findings.iter().any(|f| f.subject == "k.gap_topic" && f.level == Level::Warning));
     assert!(findings.iter().any(|f| f.subject == "k.brokers" && f.level == Level::Error));
 }
