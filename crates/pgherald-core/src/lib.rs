@@ -60,7 +60,7 @@ pub use self::{
         Standing, Writer,
     },
     source::{Attached, Session, Source, SourceError},
-    state::{FlowState, FlowStatus, GAPS_REMEMBERED},
+    state::{FlowState, FlowStatus, GAPS_REMEMBERED, Owner},
     template::{Placeholder, Template, TemplateError, TemplatePart},
     time::{Rfc3339, rfc3339},
 };

@@ -50,6 +50,29 @@ impl FlowState {
     }
 }
 
+/// Where the reason of a state lies, and with it who has to look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Owner {
+    /// This process: it starts, stops, or hands the flow over.
+    Process,
+    /// PostgreSQL: its connection, its objects, its privileges.
+    Source,
+    /// The destination.
+    Sink,
+}
+
+impl Owner {
+    /// The owner as it stands in `/readyz` and `/status`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Source => "source",
+            Self::Sink => "sink",
+        }
+    }
+}
+
 /// How many of a flow's latest gaps its status remembers.
 pub const GAPS_REMEMBERED: usize = 16;
 
@@ -64,6 +87,10 @@ pub struct FlowStatus {
     pub ready: bool,
     /// Why it is not running, or not ready, in words for an operator.
     pub reason: Option<Arc<str>>,
+    /// Where that reason lies.
+    pub owner: Owner,
+    /// Since when the flow has been in this state for a reason of this owner.
+    pub reason_since: SystemTime,
     /// Messages between the read and the settle.
     pub in_flight_messages: usize,
     /// Their bytes.
@@ -76,11 +103,14 @@ impl FlowStatus {
     /// A flow that has not begun.
     #[must_use]
     pub fn new() -> Self {
+        let now = SystemTime::now();
         Self {
             state: FlowState::Attaching,
-            since: SystemTime::now(),
+            since: now,
             ready: false,
             reason: Some("starting".into()),
+            owner: Owner::Process,
+            reason_since: now,
             in_flight_messages: 0,
             in_flight_bytes: 0,
             gaps: VecDeque::new(),

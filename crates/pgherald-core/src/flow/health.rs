@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use crate::FlowState;
+use crate::{FlowState, Owner};
 
 /// A message that stays unconfirmed for longer makes its flow stalled.
 pub(super) const STALLED_AFTER: Duration = Duration::from_secs(5);
@@ -83,6 +83,24 @@ impl Health {
             _ => (Running, true, self.waits_for.clone()),
         }
     }
+
+    /// Where the reason of the state lies.
+    pub(super) fn owner(&self) -> Owner {
+        if self.stopping {
+            return Owner::Process;
+        }
+        match (&self.source, &self.sink) {
+            (SourcePhase::Standby(_) | SourcePhase::HandingOver, _) => Owner::Process,
+            (SourcePhase::Halted(_), _) => Owner::Source,
+            (_, SinkPhase::Halted(_)) => Owner::Sink,
+            (SourcePhase::Blocked(_), _) => Owner::Source,
+            (_, SinkPhase::Blocked(_)) => Owner::Sink,
+            (SourcePhase::Attaching(_), _) => Owner::Source,
+            // An open writer waits for its source to hand over what it holds back.
+            (_, SinkPhase::Open) if self.confirmed && self.waits_for.is_some() => Owner::Source,
+            _ => Owner::Sink,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -112,5 +130,27 @@ mod tests {
         assert_eq!(state(&health, 60), (FlowState::Standby, true));
         health.stopping = true;
         assert_eq!(state(&health, 0), (FlowState::Draining, false));
+    }
+}
+
+#[cfg(test)]
+mod owners {
+    use super::*;
+
+    /// What was mended is not told any more: the trouble that is left is, with its own owner.
+    #[test]
+    fn a_reason_names_who_has_to_look() {
+        let mut health = Health::new();
+        health.source = SourcePhase::Blocked("run setup".into());
+        health.sink = SinkPhase::Blocked("no topic".into());
+        assert_eq!(health.owner(), Owner::Source);
+        health.source = SourcePhase::Attached;
+        assert_eq!(health.owner(), Owner::Sink);
+        assert_eq!(health.state(Duration::ZERO).2.as_deref(), Some("no topic"));
+        health.sink = SinkPhase::Open;
+        health.waits_for = Some("a transaction".into());
+        assert_eq!(health.owner(), Owner::Source);
+        health.stopping = true;
+        assert_eq!(health.owner(), Owner::Process);
     }
 }

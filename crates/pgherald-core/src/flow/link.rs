@@ -224,19 +224,23 @@ impl Link {
             let waiting = window.oldest().map(|since| since.elapsed()).unwrap_or_default();
             (waiting, window.messages(), window.bytes(), window.is_empty())
         };
-        let (state, ready, reason) = {
+        let (owner, (state, ready, reason)) = {
             let mut health = self.health.lock().expect("no panic happens under this lock");
             change(&mut health);
             health.confirmed |= empty;
             health.stopping = self.stop.is_cancelled();
-            health.state(waiting)
+            (health.owner(), health.state(waiting))
         };
         let mut changed = false;
         self.status.send_if_modified(|status| {
             changed = status.state != state;
-            let news = changed || status.ready != ready || status.reason != reason;
+            let another = changed || status.owner != owner || status.reason.is_none();
+            let news = another || status.ready != ready || status.reason != reason;
             if changed {
                 status.since = SystemTime::now();
+            }
+            if another && news {
+                (status.owner, status.reason_since) = (owner, SystemTime::now());
             }
             (status.state, status.ready) = (state, ready);
             (status.in_flight_messages, status.in_flight_bytes) = (messages, bytes);

@@ -134,7 +134,7 @@ mod tests {
     use std::sync::Arc;
 
     use http_body_util::BodyExt;
-    use pgherald_core::{FlowState, FlowStatus, Gap, GapReason};
+    use pgherald_core::{FlowState, FlowStatus, Gap, GapReason, Owner};
     use tokio::sync::watch;
 
     use super::*;
@@ -143,7 +143,7 @@ mod tests {
         let mut status = FlowStatus::new();
         status.state = state;
         status.ready = reason.is_none();
-        status.reason = reason.map(Arc::from);
+        (status.reason, status.owner) = (reason.map(Arc::from), Owner::Sink);
         status.in_flight_messages = 3;
         let channels: Arc<[Arc<str>]> = Arc::new(["a<b".into()]);
         status.gaps.push_back(Gap {
@@ -197,7 +197,8 @@ mod tests {
             flow("live", FlowState::Running, None),
             flow("other", FlowState::Attaching, Some("starting")),
         ]);
-        let text = "orders/bus: blocked: the topic is missing\norders/other: attaching: starting\n";
+        let text = "orders/bus: blocked: the topic is missing (sink, for 0 s)\n\
+                    orders/other: attaching: starting (sink, for 0 s)\n";
         assert_eq!(get(&bad, "/readyz").await, (503, text.into()));
         assert_eq!(get(&bad, "/livez").await, (200, "alive\n".into()));
     }
@@ -213,6 +214,8 @@ mod tests {
         let flow = &json["flows"][0];
         assert_eq!(flow["state"], "halted");
         assert_eq!(flow["reason"], "poison");
+        assert_eq!(flow["reason_owner"], "sink");
+        assert!(flow["reason_since"].is_string(), "{flow}");
         assert_eq!(flow["in_flight_messages"], 3);
         assert_eq!(flow["channels"][0], "a<b");
         assert_eq!(flow["gaps"][0]["reason"], "start");

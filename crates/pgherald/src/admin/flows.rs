@@ -1,6 +1,10 @@
 //! The flows as `/readyz` and `/status` tell of them: one truth, in text and in JSON.
 
-use std::{fmt::Write, sync::Arc, time::SystemTime};
+use std::{
+    fmt::Write,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use pgherald_core::{FlowStatus, Gap, rfc3339};
 use pgherald_outbox::OutboxReport;
@@ -35,6 +39,11 @@ pub(super) struct FlowDocument<'a> {
     pub(super) since_time: SystemTime,
     pub(super) ready: bool,
     pub(super) reason: Option<Arc<str>>,
+    /// Where the reason lies: `source`, `sink` or `process`.
+    pub(super) reason_owner: Option<&'static str>,
+    pub(super) reason_since: Option<String>,
+    #[serde(skip)]
+    pub(super) reason_age: Duration,
     pub(super) in_flight_messages: usize,
     pub(super) in_flight_bytes: usize,
     pub(super) gaps: Vec<Gap>,
@@ -73,6 +82,7 @@ impl From<OutboxReport> for OutboxDocument {
 impl FlowView {
     pub(super) fn document(&self) -> FlowDocument<'_> {
         let status = self.status.borrow().clone();
+        let has_reason = status.reason.is_some();
         FlowDocument {
             pipeline: &self.pipeline,
             source: self.source,
@@ -84,6 +94,9 @@ impl FlowView {
             since_time: status.since,
             ready: status.ready,
             reason: status.reason,
+            reason_owner: has_reason.then(|| status.owner.as_str()),
+            reason_since: has_reason.then(|| rfc3339(status.reason_since).to_string()),
+            reason_age: status.reason_since.elapsed().unwrap_or_default(),
             in_flight_messages: status.in_flight_messages,
             in_flight_bytes: status.in_flight_bytes,
             gaps: status.gaps.into(),
@@ -101,11 +114,13 @@ pub(super) fn readiness(flows: &[FlowView]) -> (bool, String) {
             let reason = flow.reason.as_deref().unwrap_or("no reason given");
             let _ = writeln!(
                 text,
-                "{}/{}: {}: {}",
+                "{}/{}: {}: {} ({}, for {} s)",
                 flow.pipeline,
                 flow.sink,
                 flow.state,
-                reason.replace(['\n', '\r'], " ")
+                reason.replace(['\n', '\r'], " "),
+                flow.reason_owner.unwrap_or("process"),
+                flow.reason_age.as_secs()
             );
         }
     }

@@ -61,6 +61,16 @@ fn write(
     page.write_str("</tbody></table></body></html>\n")
 }
 
+/// Why, whose matter it is, and for how long.
+fn reason(flow: &FlowDocument<'_>) -> String {
+    match (&flow.reason, flow.reason_owner) {
+        (Some(reason), Some(owner)) => {
+            format!("{reason} ({owner}, for {} s)", flow.reason_age.as_secs())
+        }
+        _ => String::new(),
+    }
+}
+
 fn row(page: &mut String, now: SystemTime, flow: &FlowDocument<'_>) -> fmt::Result {
     let since = now.duration_since(flow.since_time).unwrap_or_default();
     write!(
@@ -75,7 +85,7 @@ fn row(page: &mut String, now: SystemTime, flow: &FlowDocument<'_>) -> fmt::Resu
         Escaped(&flow.channels.join(", ")),
         flow.state,
         flow.state,
-        Escaped(flow.reason.as_deref().unwrap_or("")),
+        Escaped(&reason(flow)),
         Length(since),
         flow.in_flight_messages,
         flow.in_flight_bytes,
