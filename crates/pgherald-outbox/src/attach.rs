@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use pgherald_core::SourceError;
 use pgherald_postgres::{
-    PostgresError, Purpose, bounded, holder, lock_holder_settings, open, query, schema_state,
-    try_locks,
+    PostgresError, Purpose, bounded, holder, lock_holder_settings, open, query, require_home,
+    require_readable, schema_state, try_locks,
 };
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -56,6 +56,8 @@ impl Candidate {
         let looking = schema_state(&mut connection);
         bounded("look at schema pgherald", STATEMENT_WITHIN, looking).await?.require_usable()?;
         TableFacts::require(&mut connection, &flow.settings.table).await?;
+        require_readable(&mut connection, &flow.settings.table.to_string()).await?;
+        require_home(&mut connection, flow.settings.identity).await?;
         flow.replace_backend(server.backend);
         Ok(Self { connection, tried: None })
     }

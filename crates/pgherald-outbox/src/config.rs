@@ -3,6 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 use pgherald_core::{Problems, StringList};
+use pgherald_postgres::Identity;
 use serde::{Deserialize, Serialize};
 
 use crate::table::TableName;
@@ -25,6 +26,8 @@ pub struct OutboxConfig {
     pub order: Option<Order>,
     /// Where a new sink begins.
     pub start: Option<Start>,
+    /// Whether a copy of the database may carry.
+    pub identity: Option<Identity>,
     /// What becomes of rows that every sink has settled.
     pub retain: Option<Retain>,
 }
@@ -73,6 +76,8 @@ pub struct OutboxSettings {
     pub order: Order,
     /// Where a new sink begins.
     pub start: Start,
+    /// Whether a copy of the database may carry.
+    pub identity: Identity,
     /// What becomes of rows that every sink has settled.
     pub retain: Retain,
 }
@@ -84,6 +89,7 @@ impl OutboxConfig {
         self.channels.get_or_insert_with(|| StringList(vec!["*".to_owned()]));
         self.order.get_or_insert_default();
         self.start.get_or_insert_default();
+        self.identity.get_or_insert_default();
         self.retain.get_or_insert_default();
     }
 
@@ -104,6 +110,7 @@ impl OutboxConfig {
             channels: channels?,
             order: self.order.unwrap_or_default(),
             start: self.start.unwrap_or_default(),
+            identity: self.identity.unwrap_or_default(),
             retain: self.retain.unwrap_or_default(),
         })
     }

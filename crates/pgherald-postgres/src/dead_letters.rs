@@ -16,7 +16,8 @@ use tokio::{sync::Mutex, time::Instant};
 pub use self::desk::{Desk, Filter, Kept, Letter};
 use self::{letter::message, statements::Flow};
 use crate::{
-    Class, PostgresError, PostgresSettings, SchemaState, bounded, connect, once, schema_state,
+    Class, Identity, PostgresError, PostgresSettings, SchemaState, bounded, connect, once,
+    require_home, schema_state,
 };
 
 /// How long one statement may take; a lock in its way is waited for more briefly.
@@ -35,6 +36,8 @@ pub struct DeadLetterStore {
 #[derive(Default)]
 struct Place {
     connection: Option<PgConnection>,
+    /// Why the letters there are not this database's own, as far as that was looked at.
+    foreign: Option<PostgresError>,
     /// The schema was missing then.
     missing: Option<Instant>,
 }
@@ -43,6 +46,7 @@ struct Place {
 pub struct FlowDeadLetters {
     store: Arc<DeadLetterStore>,
     flow: Flow,
+    identity: Identity,
 }
 
 impl DeadLetterStore {
@@ -53,33 +57,45 @@ impl DeadLetterStore {
     }
 
     /// The dead letters of one flow. `outbox`: the table, as SQL, that its messages come from, so
-    /// that what was not fetched can be copied inside the database.
+    /// that what was not fetched can be copied inside the database. `identity`: whether a copy of
+    /// the database may keep them and send them again.
     #[must_use]
     pub fn of_flow(
         self: &Arc<Self>,
         context: &FlowContext,
         outbox: Option<String>,
+        identity: Identity,
     ) -> FlowDeadLetters {
-        FlowDeadLetters { store: Arc::clone(self), flow: Flow::new(context, outbox) }
+        FlowDeadLetters { store: Arc::clone(self), flow: Flow::new(context, outbox), identity }
     }
 
     /// Runs a statement. A connection that failed, or that was left in the middle, is not used
     /// again.
-    async fn run(&self, doing: &str, sql: &str) -> Result<Vec<PgRow>, PostgresError> {
+    async fn run(
+        &self,
+        doing: &str,
+        sql: &str,
+        identity: Identity,
+    ) -> Result<Vec<PgRow>, PostgresError> {
         let mut place = self.place.lock().await;
         let mut connection = match place.connection.take() {
             Some(connection) => connection,
-            None => self.open().await?,
+            None => self.open(&mut place).await?,
         };
+        if let (Identity::This, Some(foreign)) = (identity, &place.foreign) {
+            // The connection ends here: the next one looks again.
+            return Err(foreign.clone());
+        }
         let rows = bounded(doing, STATEMENT_WITHIN, once(&mut connection, sql)).await?;
         place.connection = Some(connection);
         // The first row is that of the settings.
         Ok(rows.into_iter().skip(1).collect())
     }
 
-    async fn open(&self) -> Result<PgConnection, PostgresError> {
-        let (connection, state) = self.look().await?;
+    async fn open(&self, place: &mut Place) -> Result<PgConnection, PostgresError> {
+        let (mut connection, state) = self.look().await?;
         state.require_usable()?;
+        place.foreign = require_home(&mut connection, Identity::This).await.err();
         Ok(connection)
     }
 
@@ -100,9 +116,12 @@ impl DeadLetterStore {
         if place.missing.is_some_and(|since| since.elapsed() < MISSING_FOR) {
             return Ok(false);
         }
-        let (connection, state) = self.look().await?;
+        let (mut connection, state) = self.look().await?;
         let usable = state == SchemaState::Usable;
-        place.connection = usable.then_some(connection);
+        if usable {
+            place.foreign = require_home(&mut connection, Identity::This).await.err();
+            place.connection = Some(connection);
+        }
         place.missing = (!usable).then(Instant::now);
         Ok(usable)
     }
@@ -117,7 +136,7 @@ impl FlowDeadLetters {
             Body::Oversize(_) | Body::Unreadable(_) => self.flow.copy(letter)?,
             Body::Gap(_) => return Ok(()),
         };
-        match self.store.run(&doing, &sql).await?.is_empty() {
+        match self.store.run(&doing, &sql, self.identity).await?.is_empty() {
             false => Ok(()),
             true => Err(PostgresError::blocked(
                 format!("cannot {doing}: its row is gone"),
@@ -131,7 +150,7 @@ impl FlowDeadLetters {
             return Ok(Vec::new());
         }
         const DOING: &str = "read the dead letters that are to be sent again";
-        let rows = self.store.run(DOING, &self.flow.next(room)).await?;
+        let rows = self.store.run(DOING, &self.flow.next(room), self.identity).await?;
         let messages: Result<_, sqlx::Error> = rows.iter().map(message).collect();
         messages.map_err(|error| PostgresError::of(DOING, &error))
     }
@@ -149,7 +168,7 @@ impl DeadLetters for FlowDeadLetters {
     fn done<'a>(&'a self, ids: &'a [MessageId]) -> BoxFuture<'a, Result<(), DeadLettersError>> {
         async move {
             let sql = self.flow.done(ids);
-            let noting = self.store.run("note what was sent again", &sql).await;
+            let noting = self.store.run("note what was sent again", &sql, self.identity).await;
             noting.map(drop).map_err(classed)
         }
         .boxed()

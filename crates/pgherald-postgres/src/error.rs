@@ -133,6 +133,9 @@ fn classify_state(state: &str) -> (Class, &'static str) {
             Class::Transient,
             "if the notification queue is full, find the session that listens and does not read",
         ),
+        "42P01" | "42703" | "42883" => {
+            (Class::Blocked, "run `pgherald setup`, which makes what is missing")
+        }
         "0A000" | "42704" => (Class::Blocked, "PostgreSQL 13 or newer is needed"),
         _ => (Class::Transient, ""),
     }

@@ -15,6 +15,9 @@ mod quote;
 mod server;
 mod wire;
 
+mod identity;
+mod inspect;
+mod objects;
 mod schema;
 mod setup;
 
@@ -27,7 +30,10 @@ pub use self::{
     connect::{CONNECT_TIMEOUT, bounded, connect, query},
     dead_letters::{DeadLetterStore, Desk, Filter, FlowDeadLetters, Kept, Letter},
     error::{Class, PostgresError},
+    identity::{Adopt, Adopted, Identity, require_home},
+    inspect::check_schema,
     lock::{Holder, LockKey, holder, lock_holder_settings, try_locks},
+    objects::require_readable,
     open::{Purpose, open, open_wire},
     pins::{once, pin_session},
     quote::{dollar_quoted, identifier, literal},

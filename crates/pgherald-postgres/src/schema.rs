@@ -44,6 +44,10 @@ impl SchemaState {
             Self::Missing => {
                 Err(PostgresError::blocked("schema pgherald is not installed", REMEDY))
             }
+            Self::Older(0) => Err(PostgresError::blocked(
+                "schema pgherald is incomplete: nothing in it says its version",
+                REMEDY,
+            )),
             Self::Older(version) => Err(PostgresError::blocked(
                 format!("schema pgherald has version {version}, {SCHEMA_VERSION} is needed"),
                 REMEDY,
@@ -63,19 +67,31 @@ pub async fn schema_state(connection: &mut PgConnection) -> Result<SchemaState, 
     Ok(SchemaState::of(installed_version(connection).await?))
 }
 
-/// The version that is installed. Asks the catalog first, which everybody may read, so that a
-/// database without the schema logs no error.
+/// The version that is installed: the row in `pgherald.schema_version`, or, in a copy of the schema
+/// alone, what the function of that name says. Asks the catalog first, which everybody may read, so
+/// that a database without the schema logs no error. 0: there are objects, and none says a version.
 pub(crate) async fn installed_version(
     connection: &mut PgConnection,
 ) -> Result<Option<i32>, sqlx::Error> {
-    const THERE: &str = "SELECT FROM pg_catalog.pg_class c \
-         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = 'pgherald' AND c.relname = 'schema_version'";
-    if once(connection, THERE).await?.is_empty() {
-        return Ok(None);
+    const THERE: &str = "SELECT \
+         coalesce(bool_or(c.relname = 'schema_version'), false), count(c.oid) > 0, \
+         (SELECT substring(p.prosrc FROM '^SELECT ([0-9]{1,6})$')::int FROM pg_catalog.pg_proc p \
+         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace \
+         WHERE n.nspname = 'pgherald' AND p.proname = 'schema_version' AND p.pronargs = 0) \
+         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+         WHERE n.nspname = 'pgherald' AND c.relname IN ('schema_version', 'outbox', 'cursor')";
+    let rows = once(connection, THERE).await?;
+    let there = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let (row, any, said): (bool, bool, Option<i32>) =
+        (there.try_get(0)?, there.try_get(1)?, there.try_get(2)?);
+    if row {
+        let rows = once(connection, "SELECT max(version) FROM pgherald.schema_version").await?;
+        let noted: Option<i32> = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
+        if noted.is_some() {
+            return Ok(noted);
+        }
     }
-    let rows = once(connection, "SELECT version FROM pgherald.schema_version").await?;
-    rows.first().map(|row| row.try_get(0)).transpose()
+    Ok(said.or(any.then_some(0)))
 }
 
 #[cfg(test)]

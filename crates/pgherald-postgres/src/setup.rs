@@ -1,20 +1,26 @@
-//! Installs and upgrades the objects in schema `pgherald`, on a live system.
+//! Installs, upgrades and repairs the objects in schema `pgherald`, on a live system.
 //!
-//! Every step is one block of SQL that decides by itself whether it has anything to do, gives up
-//! after [`script::LOCK_TIMEOUT_MS`] when it would wait for a lock, and excludes another setup by an
-//! advisory lock that it tries. `setup --print` shows the same blocks.
+//! What has to be true stands in [`crate::objects`], in steps. A step is one block of SQL that decides
+//! by itself what it has to do, gives up after [`script::LOCK_TIMEOUT_MS`] when it would wait for a
+//! lock, and excludes another setup by an advisory lock that it tries. `setup --print` shows the same
+//! blocks.
 
 mod script;
+mod sequence;
 
 use std::time::Duration;
 
 use sqlx::PgConnection;
 use tokio::time::sleep;
 
-use self::script::{MIGRATIONS, Migration};
+pub(crate) use self::sequence::sequences;
 use crate::{
-    CONNECT_TIMEOUT, PostgresError, PostgresSettings, bounded, connect, literal, once,
-    schema::{SchemaState, installed_version},
+    CONNECT_TIMEOUT, PostgresError, PostgresSettings, bounded, connect,
+    identity::{self, Adopt, Adopted},
+    literal,
+    objects::{self, Fact, OUTBOX, Step, steps, validations, wrong_of},
+    once,
+    schema::{SCHEMA_VERSION, SchemaState, installed_version},
 };
 
 /// How often a step is tried that has to wait for a lock.
@@ -31,8 +37,14 @@ pub struct SetupOptions {
     pub bridge_role: Option<String>,
     /// The role that may only send: created or granted.
     pub send_role: Option<String>,
+    /// The role of an object-relational mapper, which also sees messages: created or granted.
+    pub orm_role: Option<String>,
     /// Whether `pgherald.pg_notify` is installed.
     pub shadow_notify: Option<ShadowNotify>,
+    /// Whether a sequence that stands below a cursor or an id is moved.
+    pub repair: bool,
+    /// What this database is, where the rows belong to another one.
+    pub adopt: Option<Adopt>,
 }
 
 /// What `pgherald.pg_notify` does.
@@ -51,15 +63,20 @@ pub enum Progress {
     Done(String),
     /// A step waits; why, and since how many attempts.
     Waiting(String),
+    /// It works, and somebody should know.
+    Warning(String),
+    /// Something that a person has to do; how.
+    Left(String),
 }
 
 /// The whole setup as SQL for psql: complete, and harmless when it runs again. Connects to nothing.
 #[must_use]
 pub fn setup_script(options: &SetupOptions) -> String {
-    script::whole(&MIGRATIONS, options)
+    script::whole(options)
 }
 
-/// Installs or upgrades. An up-to-date schema is only looked at.
+/// Installs, upgrades or repairs. What is as it should be is only looked at. True if nothing is left
+/// for a person to do.
 ///
 /// # Errors
 /// What an operator has to do, or that a lock could not be had in about three minutes. What is done
@@ -71,11 +88,10 @@ pub async fn setup(
     settings: &PostgresSettings,
     options: &SetupOptions,
     say: &mut (dyn FnMut(Progress) + Send),
-) -> Result<(), PostgresError> {
+) -> Result<bool, PostgresError> {
     let connection = connect(settings).await?;
     let mut installer = Installer { connection, pause: PAUSE, say };
-    installer.migrate(&MIGRATIONS).await?;
-    installer.options(options).await
+    installer.run(&steps(), options).await
 }
 
 struct Installer<'a> {
@@ -85,31 +101,114 @@ struct Installer<'a> {
 }
 
 impl Installer<'_> {
-    async fn migrate(&mut self, migrations: &[Migration]) -> Result<(), PostgresError> {
-        let newest = migrations.last().map_or(0, |migration| migration.version);
+    async fn run(&mut self, steps: &[Step], options: &SetupOptions) -> Result<bool, PostgresError> {
+        let whole = self.objects(steps).await?;
+        if let Some(adopt) = options.adopt {
+            self.adopt(adopt).await?;
+        }
+        if options.repair {
+            self.repair_sequences().await?;
+        }
+        self.options(options).await?;
+        self.validate().await?;
+        Ok(self.sequences_are_ahead().await? && whole)
+    }
+
+    /// Makes every fact true that `setup` can make true. True if none is left.
+    async fn objects(&mut self, steps: &[Step]) -> Result<bool, PostgresError> {
         let installed = self.installed().await?;
         match SchemaState::of(installed) {
-            newer @ SchemaState::Newer(_) => return newer.require_usable(),
-            _ if installed >= Some(newest) => {
-                let version = installed.unwrap_or(newest);
-                self.done(format!("schema pgherald is up to date: version {version}"));
-                return Ok(());
+            newer @ SchemaState::Newer(_) => {
+                newer.require_usable()?;
             }
+            _ if installed > Some(SCHEMA_VERSION) => return self.next_version(installed).await,
             _ => {}
         }
-        for migration in migrations.iter().filter(|m| Some(m.version) > installed) {
-            let doing = format!("install version {} of schema pgherald", migration.version);
-            self.step(&doing, &script::migration(migration)).await?;
-            let version = migration.version;
-            self.done(format!("schema pgherald: version {version} is installed"));
+        let mut repaired = Vec::new();
+        for step in steps {
+            repaired.extend(self.make(step).await?);
         }
+        let version = self.installed().await?.unwrap_or(SCHEMA_VERSION);
+        if installed < Some(SCHEMA_VERSION) {
+            self.done(format!("schema pgherald: version {version} is installed"));
+        } else {
+            for text in repaired {
+                self.done(format!("repaired: {text}"));
+            }
+            self.done(format!("schema pgherald is up to date: version {version}"));
+        }
+        self.tell_what_is_left(steps).await
+    }
+
+    /// Of a schema that a newer program made only what reading rests on is compared.
+    async fn next_version(&mut self, installed: Option<i32>) -> Result<bool, PostgresError> {
+        let version = installed.unwrap_or_default();
+        self.done(format!("schema pgherald is up to date: version {version}"));
+        let facts = objects::reading(OUTBOX);
+        let left = self.wrong(&facts).await?;
+        for fact in &left {
+            (self.say)(Progress::Left(format!("{}; use the newer pgherald's setup", fact.text())));
+        }
+        Ok(left.is_empty())
+    }
+
+    /// One step, if anything in it is not as it should be; what was repaired.
+    async fn make(&mut self, step: &Step) -> Result<Vec<String>, PostgresError> {
+        let wrong = self.wrong(&step.facts).await?;
+        let repairs: Vec<_> = wrong.iter().filter(|fact| fact.is_repaired()).collect();
+        if repairs.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.step(&format!("make {} what it should be", step.title), &script::step(step)).await?;
+        Ok(repairs.into_iter().map(|fact| fact.text()).collect())
+    }
+
+    async fn tell_what_is_left(&mut self, steps: &[Step]) -> Result<bool, PostgresError> {
+        let mut whole = true;
+        for step in steps {
+            for fact in self.wrong(&step.facts).await? {
+                whole = false;
+                (self.say)(Progress::Left(format!("{}; {}", fact.text(), fact.fix())));
+            }
+        }
+        Ok(whole)
+    }
+
+    async fn wrong<'f>(&mut self, facts: &'f [Fact]) -> Result<Vec<&'f Fact>, PostgresError> {
+        let looking = wrong_of(&mut self.connection, facts);
+        bounded("compare schema pgherald", CONNECT_TIMEOUT, looking).await
+    }
+
+    /// Older rows that a check would refuse are in nobody's way.
+    async fn validate(&mut self) -> Result<(), PostgresError> {
+        let facts = validations();
+        for fact in self.wrong(&facts).await? {
+            let one = std::slice::from_ref(fact);
+            self.step("look at older rows", &script::validation(fact)).await?;
+            if !self.wrong(one).await?.is_empty() {
+                let text = format!("{}: new rows are refused, older ones stay", fact.text());
+                (self.say)(Progress::Warning(text));
+            }
+        }
+        Ok(())
+    }
+
+    async fn adopt(&mut self, adopt: Adopt) -> Result<(), PostgresError> {
+        let mut attempt = 1;
+        let adopted = loop {
+            let adopting = identity::adopt(&mut self.connection, adopt);
+            match bounded("adopt the database", STEP_TIMEOUT, in_the_way(adopting)).await? {
+                Ok(adopted) => break adopted,
+                Err(error) => self.wait("adopt the database", &error, &mut attempt).await?,
+            }
+        };
+        self.done(told(adopt, &adopted));
         Ok(())
     }
 
     async fn options(&mut self, options: &SetupOptions) -> Result<(), PostgresError> {
         if let Some(shadow) = options.shadow_notify {
-            self.step("install pgherald.pg_notify", &script::shadow_notify(shadow)).await?;
-            self.done("pgherald.pg_notify is installed".to_owned());
+            self.shadow_notify(shadow).await?;
         }
         if let Some(role) = &options.bridge_role {
             self.role(role, "may run the bridge", &script::bridge_role(role)).await?;
@@ -117,6 +216,33 @@ impl Installer<'_> {
         if let Some(role) = &options.send_role {
             self.role(role, "may send and nothing else", &script::send_role(role)).await?;
         }
+        if let Some(role) = &options.orm_role {
+            let may = "may send and read through pgherald.messages, other services' rows too";
+            self.role(role, may, &script::orm_role(role)).await?;
+        }
+        Ok(())
+    }
+
+    /// A first shadow is refused while anybody may put objects before it; one that is there is not
+    /// taken away from those who rely on it.
+    async fn shadow_notify(&mut self, shadow: ShadowNotify) -> Result<(), PostgresError> {
+        const FIX: &str = "REVOKE CREATE ON SCHEMA public FROM PUBLIC";
+        let sql = format!(
+            "SELECT {}, to_regprocedure('pgherald.pg_notify(text,text)') IS NOT NULL",
+            script::PUBLIC_IS_OPEN
+        );
+        let rows = once(&mut self.connection, &sql);
+        let rows = bounded("look at schema public", CONNECT_TIMEOUT, rows).await?;
+        let says = |place| rows.first().is_some_and(|row| sqlx::Row::get(row, place));
+        let (open, there): (bool, bool) = (says(0), says(1));
+        if open && !there {
+            return Err(PostgresError::blocked(script::OPEN_PUBLIC, format!("run `{FIX}`")));
+        }
+        if open {
+            (self.say)(Progress::Warning(format!("{}; run `{FIX}`", script::OPEN_PUBLIC)));
+        }
+        self.step("install pgherald.pg_notify", &script::shadow_notify(shadow)).await?;
+        self.done("pgherald.pg_notify is installed".to_owned());
         Ok(())
     }
 
@@ -137,26 +263,33 @@ impl Installer<'_> {
     async fn step(&mut self, doing: &str, sql: &str) -> Result<(), PostgresError> {
         let mut attempt = 1;
         loop {
-            let running = bounded(doing, STEP_TIMEOUT, async {
-                match once(&mut self.connection, sql).await {
-                    Ok(_) => Ok(None),
-                    Err(error) if is_in_the_way(&error) => Ok(Some(error)),
-                    Err(error) => Err(error),
-                }
-            });
-            let Some(error) = running.await? else { return Ok(()) };
-            if attempt == ATTEMPTS_MAX {
-                return Err(PostgresError::of(doing, &error));
+            let running = in_the_way(once(&mut self.connection, sql));
+            match bounded(doing, STEP_TIMEOUT, running).await? {
+                Ok(_) => return Ok(()),
+                Err(error) => self.wait(doing, &error, &mut attempt).await?,
             }
-            let why = error.as_database_error().map_or("", |error| error.message()).to_owned();
-            let text = format!(
-                "waiting to {doing}: {why}{}; attempt {attempt} of {ATTEMPTS_MAX}",
-                self.blockers().await
-            );
-            (self.say)(Progress::Waiting(text));
-            sleep(self.pause).await;
-            attempt += 1;
         }
+    }
+
+    /// Says who is in the way, and pauses; an error after the last attempt.
+    async fn wait(
+        &mut self,
+        doing: &str,
+        error: &sqlx::Error,
+        attempt: &mut u32,
+    ) -> Result<(), PostgresError> {
+        if *attempt == ATTEMPTS_MAX {
+            return Err(PostgresError::of(doing, error));
+        }
+        let why = error.as_database_error().map_or("", |error| error.message()).to_owned();
+        let text = format!(
+            "waiting to {doing}: {why}{}; attempt {attempt} of {ATTEMPTS_MAX}",
+            self.blockers().await
+        );
+        (self.say)(Progress::Waiting(text));
+        sleep(self.pause).await;
+        *attempt += 1;
+        Ok(())
     }
 
     async fn installed(&mut self) -> Result<Option<i32>, PostgresError> {
@@ -187,6 +320,36 @@ impl Installer<'_> {
 
     fn done(&mut self, text: String) {
         (self.say)(Progress::Done(text));
+    }
+}
+
+/// What was adopted, in words.
+fn told(adopt: Adopt, adopted: &Adopted) -> String {
+    let Adopted { at_home, cursors, rows, replays } = adopted;
+    if *at_home {
+        return "the rows in schema pgherald belong to this database already: nothing changed (0 \
+                cursors, 0 rows, 0 dead letters)"
+            .to_owned();
+    }
+    match adopt {
+        Adopt::Moved => format!(
+            "this database takes the other one's place: {cursors} cursors go on, {rows} waiting \
+             rows are sent, and {replays} dead letters that were marked to be sent again"
+        ),
+        Adopt::Copy => format!(
+            "this database is a copy: {cursors} cursors were moved past {rows} waiting rows, and \
+             {replays} dead letters are no longer marked to be sent again"
+        ),
+    }
+}
+
+/// Tells a lock that is in the way from every other error.
+async fn in_the_way<T>(
+    work: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<Result<T, sqlx::Error>, sqlx::Error> {
+    match work.await {
+        Err(error) if !is_in_the_way(&error) => Err(error),
+        done => Ok(done),
     }
 }
 

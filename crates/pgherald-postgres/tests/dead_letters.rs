@@ -7,8 +7,8 @@ use pgherald_core::{
     EventNames, FlowContext, Message, MessageId, Room,
 };
 use pgherald_postgres::{
-    DeadLetterStore, Desk, Filter, FlowDeadLetters, PostgresSettings, SetupOptions, connect, query,
-    setup,
+    DeadLetterStore, Desk, Filter, FlowDeadLetters, Identity, PostgresSettings, SetupOptions,
+    connect, query, setup,
 };
 use pgherald_testkit::Postgres;
 
@@ -41,7 +41,7 @@ async fn install(settings: &PostgresSettings) {
 
 fn letters(settings: &PostgresSettings) -> FlowDeadLetters {
     let store = DeadLetterStore::new(settings.clone());
-    store.of_flow(&context(), Some("pgherald.outbox".to_owned()))
+    store.of_flow(&context(), Some("pgherald.outbox".to_owned()), Identity::This)
 }
 
 fn message(id: &str, body: Body) -> Message {

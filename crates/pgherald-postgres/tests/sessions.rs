@@ -7,8 +7,8 @@ use pgherald_core::{
     FlowContext, Headers, Message, MessageId, Room,
 };
 use pgherald_postgres::{
-    Class, DeadLetterStore, Desk, Filter, LockKey, PostgresSettings, Purpose, SetupOptions,
-    connect, end_backend, once, open, query, setup, try_locks,
+    Class, DeadLetterStore, Desk, Filter, Identity, LockKey, PostgresSettings, Purpose,
+    SetupOptions, connect, end_backend, once, open, query, setup, try_locks,
 };
 use pgherald_testkit::{Pgbouncer, PoolMode, Postgres, eventually, hostile_role};
 use sqlx::{ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
@@ -88,7 +88,7 @@ async fn dead_letters_are_kept_by_a_role_that_may_only_read() {
         batch: BatchLimits { messages: 100, bytes: 1 << 20, linger: Duration::ZERO },
         message_bytes_max: 1_000,
     };
-    let letters = DeadLetterStore::new(bridge.clone()).of_flow(&context, None);
+    let letters = DeadLetterStore::new(bridge.clone()).of_flow(&context, None, Identity::This);
     let message = rejected();
     let letter = DeadLetter { message: &message, reason: "too large", age: Duration::ZERO };
     letters.put(letter).await.unwrap();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use futures_util::future::{BoxFuture, join_all};
 use pgherald_core::{Finding, OnRejected};
 use pgherald_outbox::OutboxSettings;
-use pgherald_postgres::{Desk, PostgresSettings};
+use pgherald_postgres::{Desk, Identity, PostgresSettings};
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
@@ -29,6 +29,10 @@ pub(crate) async fn check(settings: &Settings) -> Vec<Finding> {
         ),
         ("admin.listen".to_owned(), Box::pin(listen(settings.listen))),
     ];
+    if let Some(identity) = rests_on_the_schema(settings) {
+        let part = pgherald_postgres::check_schema(&settings.postgres, identity);
+        parts.push(("schema pgherald".to_owned(), Box::pin(part)));
+    }
     for (key, outbox) in outboxes(settings) {
         let (postgres, name) = (&settings.postgres, key.clone());
         let part = async move { pgherald_outbox::check(postgres, outbox, &name).await };
@@ -47,6 +51,15 @@ pub(crate) async fn check(settings: &Settings) -> Vec<Finding> {
         join_all(parts.into_iter().map(bounded)).await.into_iter().flatten().collect();
     findings.extend(unrouted(settings));
     findings
+}
+
+/// Whether anything needs schema `pgherald`, and whether one of those minds in which database.
+fn rests_on_the_schema(settings: &Settings) -> Option<Identity> {
+    let needs = |plan: &&FlowPlan| {
+        matches!(plan.source, SourceSettings::Outbox(_)) || keeps_dead_letters(plan)
+    };
+    let identities = settings.flows.iter().filter(needs).map(|plan| plan.source.identity());
+    identities.reduce(|one, other| if one == Identity::This { one } else { other })
 }
 
 /// The outbox of each pipeline that has one, by the dotted name of its table.

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use pgherald_postgres::{SetupOptions, ShadowNotify};
+use pgherald_postgres::{Adopt, SetupOptions, ShadowNotify};
 
 /// Carries what PostgreSQL announces to Kafka, NATS and webhooks, in order, and never loses anything
 /// silently.
@@ -35,7 +35,7 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
         format: CheckFormat,
     },
-    /// Install or upgrade the SQL objects in schema pgherald; harmless when it runs again
+    /// Install, upgrade or repair the SQL objects in schema pgherald; harmless when it runs again
     #[command(after_help = SETUP_EXAMPLES)]
     Setup(SetupArguments),
     /// Forget the cursor of an outbox's sink that no bridge carries any more: it holds back deletion
@@ -137,8 +137,22 @@ pub(crate) struct SetupArguments {
     #[arg(long, value_name = "NAME", value_parser = role)]
     pub(crate) send_role: Option<String>,
 
+    /// Create or grant the role of an object-relational mapper: it writes and reads the view
+    /// pgherald.messages, and so sees what other services send
+    #[arg(long, value_name = "NAME", value_parser = role)]
+    pub(crate) orm_role: Option<String>,
+
+    /// Move a sequence that stands below an id or a cursor (after a restore of data alone, or a
+    /// cut-over by logical replication)
+    #[arg(long, conflicts_with = "print")]
+    pub(crate) repair: bool,
+
+    /// Say what this database is, where the rows in it belong to another one
+    #[arg(long, value_enum, value_name = "WHAT", require_equals = true, conflicts_with = "print")]
+    pub(crate) adopt: Option<AdoptAs>,
+
     /// Add pgherald.pg_notify, which catches an application's pg_notify calls: a row and the real
-    /// call, or the row alone
+    /// call, or the row alone. Refused while every role may create objects in schema public
     #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true,
           default_missing_value = "both")]
     pub(crate) shadow_notify: Option<Shadow>,
@@ -157,12 +171,27 @@ pub(crate) enum Shadow {
     Only,
 }
 
+/// What a database is that has the rows of another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AdoptAs {
+    /// The other one's successor: what waits is sent
+    Moved,
+    /// A copy: what waits is passed over
+    Copy,
+}
+
 impl SetupArguments {
     /// One role cannot be both: the bridge reads what the other one may not.
     pub(crate) fn options(&self) -> Result<SetupOptions, String> {
-        if self.bridge_role.is_some() && self.bridge_role == self.send_role {
-            return Err("--bridge-role and --send-role name one role; name two".to_owned());
+        for (other, name) in [(&self.send_role, "--send-role"), (&self.orm_role, "--orm-role")] {
+            if self.bridge_role.is_some() && self.bridge_role == *other {
+                return Err(format!("--bridge-role and {name} name one role; name two"));
+            }
         }
+        let adopt = |adopt| match adopt {
+            AdoptAs::Moved => Adopt::Moved,
+            AdoptAs::Copy => Adopt::Copy,
+        };
         let shadow = |shadow| match shadow {
             Shadow::Both => ShadowNotify::Both,
             Shadow::Only => ShadowNotify::Only,
@@ -170,6 +199,9 @@ impl SetupArguments {
         Ok(SetupOptions {
             bridge_role: self.bridge_role.clone(),
             send_role: self.send_role.clone(),
+            orm_role: self.orm_role.clone(),
+            repair: self.repair,
+            adopt: self.adopt.map(adopt),
             shadow_notify: self.shadow_notify.map(shadow),
         })
     }
@@ -242,13 +274,19 @@ Examples:
   pgherald setup --url-file /run/secrets/owner-url      as another role than the bridge's
   PGHERALD__POSTGRES__URL=postgres://owner@db/app?sslmode=verify-full pgherald setup
   pgherald setup --print --send-role app | psql -v ON_ERROR_STOP=1
-  pgherald setup --shadow-notify       then: ALTER ROLE app SET search_path = public, pgherald, pg_catalog
+  pgherald setup --orm-role shop                        a role that sends through an ORM
+  pgherald setup --repair                               after a restore of data alone
+  pgherald setup --adopt=copy                           in a copy of a database
+  pgherald setup --shadow-notify       after: REVOKE CREATE ON SCHEMA public FROM PUBLIC
+                                       then: ALTER ROLE app SET search_path = public, pgherald, pg_catalog
 
 Only [postgres] of the configuration is read. A role that is missing is created with LOGIN and
 without a password. Nothing waits for a lock longer than 2 s: what is in the way is named, and tried
-again for about three minutes.
+again for about three minutes. What differs from what it installs is repaired, or named with the
+statement that repairs it.
 
-Exit codes: 0 everything is there, 1 it could not be installed, 2 bad configuration or usage.";
+Exit codes: 0 everything is there, 1 it could not be installed or something is left to do, 2 bad
+configuration or usage.";
 
 const REMOVE_EXAMPLES: &str = "\
 Examples:

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use pgherald_core::{FlowContext, OnRejected, Source};
 use pgherald_listener::{Hub, HubOptions, NotifySettings};
 use pgherald_outbox::{Outbox, OutboxReport, OutboxSettings, TableName};
-use pgherald_postgres::{PostgresSettings, Spread};
+use pgherald_postgres::{Identity, PostgresSettings, Spread};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -55,6 +55,15 @@ impl SourceSettings {
             Self::Outbox(outbox) => {
                 pgherald_outbox::oldest_waiting(postgres, outbox, context).await
             }
+        }
+    }
+
+    /// Whether a copy of the database may carry what lies in it.
+    pub(crate) fn identity(&self) -> Identity {
+        match self {
+            // Of its own it keeps nothing in the database but dead letters.
+            Self::Notify(_) => Identity::This,
+            Self::Outbox(outbox) => outbox.identity,
         }
     }
 

@@ -41,7 +41,8 @@ pub(crate) fn wire(settings: &Settings, stop: &CancellationToken) -> (Work, Vec<
     for plan in &settings.flows {
         let context = &plan.flow.context;
         let Flowing { source, outbox } = sources.flow(context, &plan.source);
-        let letters = letters.of_flow(context, plan.source.table());
+        let (table, identity) = (plan.source.table(), plan.source.identity());
+        let letters = letters.of_flow(context, table, identity);
         let flow = Flow::new(plan.flow.clone(), source, plan.sink.factory(context))
             .with_dead_letters(Arc::new(letters));
         views.push(view(plan, &flow, outbox));

@@ -46,6 +46,7 @@ fn both_roles() -> SetupOptions {
         bridge_role: Some("the bridge \"$pgherald$\" 'x' \\".into()),
         send_role: Some("app".into()),
         shadow_notify: Some(ShadowNotify::Both),
+        ..SetupOptions::default()
     }
 }
 
@@ -56,7 +57,7 @@ const LOCKED: &str = "BEGIN; LOCK TABLE pgherald.outbox, pgherald.cursor, pghera
 async fn the_second_setup_waits_for_nobody() {
     let postgres = Postgres::start().await.unwrap();
     let said = install(&postgres, &both_roles()).await;
-    assert!(matches!(&said[0], Progress::Done(text) if text.contains("version 1 is installed")));
+    assert!(matches!(&said[0], Progress::Done(text) if text.contains("version 2 is installed")));
     assert!(
         said.iter().any(|p| matches!(p, Progress::Done(t) if t.contains("without a password")))
     );
@@ -96,11 +97,17 @@ async fn setups_at_the_same_time_do_not_meet() {
     }
 }
 
-const NEXT: [Migration; 3] = [
-    script::MIGRATIONS[0],
-    script::MIGRATIONS[1],
-    Migration { version: 3, sql: "ALTER TABLE pgherald.outbox ADD COLUMN note text;" },
-];
+/// What a later version might add.
+fn next() -> Vec<Step> {
+    let mut steps = steps();
+    let mut note = steps[1].facts[2].clone();
+    note.proof = "EXISTS (SELECT FROM pg_attribute WHERE attname = 'note' \
+         AND attrelid = to_regclass('pgherald.outbox'))"
+        .into();
+    note.cure = objects::Cure::Repair("ALTER TABLE pgherald.outbox ADD COLUMN note text".into());
+    steps[1].facts.push(note);
+    steps
+}
 
 #[tokio::test]
 async fn an_upgrade_that_waits_lets_producers_through() {
@@ -115,7 +122,8 @@ async fn an_upgrade_that_waits_lets_producers_through() {
         let connection = open(&postgres).await;
         let mut installer =
             Installer { connection, pause: Duration::from_millis(200), say: &mut say };
-        let upgrade = installer.migrate(&NEXT);
+        let steps = next();
+        let upgrade = installer.objects(&steps);
         let producer = async {
             let mut producer = open(&postgres).await;
             let until = Instant::now() + Duration::from_secs(5);
@@ -137,7 +145,7 @@ async fn an_upgrade_that_waits_lets_producers_through() {
     assert!(said.iter().any(named), "{said:?}");
     assert_eq!(
         said.last(),
-        Some(&Progress::Done("schema pgherald: version 3 is installed".into()))
+        Some(&Progress::Done("schema pgherald is up to date: version 2".into()))
     );
     let mut connection = open(&postgres).await;
     assert_eq!(schema_state(&mut connection).await.unwrap(), SchemaState::Usable);

@@ -1,0 +1,7 @@
+//! Setup on databases that were restored, copied, damaged or are of another version.
+
+mod copies;
+mod house;
+mod release;
+mod repairs;
+mod restores;
