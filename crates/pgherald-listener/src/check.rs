@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pgherald_core::Finding;
 use pgherald_postgres::{
-    CONNECT_TIMEOUT, PostgresError, PostgresSettings, ServerFacts, bounded, connect, once,
+    CONNECT_TIMEOUT, PostgresError, PostgresSettings, ServerFacts, bounded, connect, look,
 };
 use sqlx::Row;
 
@@ -61,7 +61,7 @@ async fn inspect(
     facts.require_listen()?;
     const QUEUE: &str = "SELECT pg_notification_queue_usage()::float8, \
          coalesce(current_setting('max_notify_queue_pages', true), '1048576')::bigint";
-    let reading = once(&mut connection, QUEUE);
+    let reading = look(&mut connection, QUEUE);
     let rows = bounded("read the notification queue", CONNECT_TIMEOUT, reading).await?;
     drop(connection);
     let (usage, pages) = rows

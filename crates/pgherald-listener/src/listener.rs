@@ -30,11 +30,19 @@ pub struct ListenerOptions {
     pub heartbeat: Duration,
     /// How long to wait between connections.
     pub backoff: Backoff,
+    /// How long [`query`](Listener::query), [`listen`](Listener::listen) and
+    /// [`unlisten`](Listener::unlisten) may take, waiting for a connection included: on a link that
+    /// swallows everything no answer ever comes. A session that does not answer in time is lost.
+    pub answer_within: Duration,
 }
 
 impl Default for ListenerOptions {
     fn default() -> Self {
-        Self { heartbeat: Duration::from_secs(5), backoff: Backoff::default() }
+        Self {
+            heartbeat: Duration::from_secs(5),
+            backoff: Backoff::default(),
+            answer_within: Duration::from_secs(30),
+        }
     }
 }
 
@@ -190,24 +198,35 @@ impl Listener {
     /// Open no transaction: it holds back vacuum, and nothing is heard before it ends.
     ///
     /// # Errors
-    /// The server refused the statement; or the session was lost, and then the statement may or
-    /// may not have run.
+    /// The server refused the statement; or the session was lost, or did not answer in time
+    /// ([`ListenerOptions::answer_within`]), and then the statement may or may not have run.
     ///
     /// # Cancellation
     /// The statement may or may not run; nothing is lost.
     pub async fn query(&mut self, sql: &str) -> Result<Vec<PgRow>, ListenError> {
+        const DOING: &str = "run a statement on the LISTEN session";
+        let limit = self.options.answer_within;
+        let silent = || format!("cannot {DOING}: no answer within {} s", limit.as_secs_f32());
+        let until = Instant::now() + limit;
         while !matches!(self.state, State::Live(_)) {
-            self.step().await;
+            let connecting = timeout_at(until, self.step()).await;
+            connecting.map_err(|_| PostgresError::transient(silent()))?;
         }
         let State::Live(live) = &mut self.state else {
             return Err(PostgresError::transient("the LISTEN session is not connected").into());
         };
-        match live.session.wire.query(sql).await {
-            Ok(rows) => Ok(rows),
-            Err(error @ sqlx::Error::Database(_)) => Err(ListenError::Statement(error)),
-            Err(error) => {
-                let fault = PostgresError::of("run a statement on the LISTEN session", &error);
+        match timeout_at(until, live.session.wire.query(sql)).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error @ sqlx::Error::Database(_))) => Err(ListenError::Statement(error)),
+            Ok(Err(error)) => {
+                let fault = PostgresError::of(DOING, &error);
                 self.lose(fault.clone().into());
+                Err(fault.into())
+            }
+            Err(_) => {
+                let loss = Loss::deaf(silent());
+                let fault = loss.fault.clone();
+                self.lose(loss);
                 Err(fault.into())
             }
         }
@@ -255,9 +274,10 @@ impl Listener {
                 return self.reconnect();
             }
         };
-        let from = Some(std::mem::replace(&mut self.covered, opened.sent));
         let channels = self.channels.as_slice().into();
         let (to, reason) = (opened.now, self.reason);
+        // Where the server's clock went back, nobody knows where the window begins by that clock.
+        let from = Some(std::mem::replace(&mut self.covered, opened.sent)).filter(|it| *it < to);
         if !self.channels.is_empty() {
             let gap = Gap { channels, from, to, reason, count: None, rejected: None };
             self.gap(gap);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use pgherald_core::FlowContext;
-use pgherald_postgres::{PostgresSettings, connect, literal, query};
+use pgherald_postgres::{PostgresSettings, Purpose, literal, open, query};
 use sqlx::{PgConnection, Row as _};
 
 use crate::{OutboxSettings, Start, attach::session_settings, flow::STATEMENT_WITHIN};
@@ -16,7 +16,7 @@ pub async fn oldest_waiting(
     context: &FlowContext,
 ) -> Option<Duration> {
     let work = async {
-        let mut connection = connect(postgres).await.ok()?;
+        let (mut connection, _) = open(postgres, Purpose::Outbox, None).await.ok()?;
         query(&mut connection, &session_settings()).await.ok()?;
         age(&mut connection, settings, context).await.ok().flatten()
     };

@@ -2,15 +2,16 @@
 
 use std::{future::Future, time::Duration};
 
-use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, postgres::PgRow};
+use sqlx::{AssertSqlSafe, PgConnection, postgres::PgRow};
 use tokio::time::timeout;
 
-use crate::{PostgresError, PostgresSettings};
+use crate::{PostgresError, PostgresSettings, reach::reach};
 
-/// How long connecting may take, TLS and authentication included.
+/// How long connecting to a host may take, TLS and authentication included.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Opens one connection, within [`CONNECT_TIMEOUT`]. Sends no startup parameter that a pooler
+/// Opens one connection, to each host within [`CONNECT_TIMEOUT`] or what the URL says. A URL in a file
+/// is read now. Sends no startup parameter that a pooler
 /// would refuse, and sets nothing: its statements go through [`crate::once`].
 ///
 /// # Errors
@@ -19,8 +20,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Cancellation
 /// Dropping the future closes the connection.
 pub async fn connect(settings: &PostgresSettings) -> Result<PgConnection, PostgresError> {
-    let doing = format!("connect to {settings}");
-    bounded(&doing, CONNECT_TIMEOUT, settings.options().connect()).await
+    reach(&*settings.target()?).await
 }
 
 /// Runs `work` within a deadline and says in words what it was `doing` when it failed.

@@ -97,12 +97,10 @@ fn state(error: &dyn DatabaseError) -> String {
 
 /// The class of an error and what to do about it; the wildcard arms are the safe class.
 fn classify(error: &sqlx::Error) -> (Class, &'static str) {
-    const TLS: &str =
-        "check sslmode and sslrootcert of postgres.url against the server's certificate";
     match error {
         sqlx::Error::Database(database) => classify_state(&state(&**database)),
-        sqlx::Error::Tls(_) => (Class::Blocked, TLS),
-        sqlx::Error::Io(io) if is_tls(io) => (Class::Blocked, TLS),
+        sqlx::Error::Tls(tls) => (Class::Blocked, tls_remedy(&tls.to_string())),
+        sqlx::Error::Io(io) if is_tls(io) => (Class::Blocked, tls_remedy(&io.to_string())),
         // A server that is restarting takes its socket away.
         sqlx::Error::Io(io) if matches!(io.kind(), NotFound | PermissionDenied) => (
             Class::Transient,
@@ -112,6 +110,40 @@ fn classify(error: &sqlx::Error) -> (Class, &'static str) {
         sqlx::Error::Configuration(_) => (Class::Blocked, "mend postgres.url"),
         _ => (Class::Transient, ""),
     }
+}
+
+/// What the TLS library says, and whose certificate or setting that is about.
+const TLS_REMEDIES: [(&str, &str); 16] = [
+    ("does not support TLS", "switch ssl on in the server, or choose another sslmode"),
+    ("KeyMismatch", "sslkey does not belong to sslcert: name the two that belong together"),
+    ("keys may not be consistent", "sslkey does not belong to sslcert: name the two that do"),
+    ("alert: CertificateExpired", CLIENT_EXPIRED),
+    ("alert: CertificateRequired", "the server wants a client certificate: set sslcert and sslkey"),
+    ("alert: CertificateRevoked", CLIENT),
+    ("alert: CertificateUnknown", CLIENT),
+    ("alert: UnknownCA", CLIENT),
+    ("alert: BadCertificate", CLIENT),
+    ("alert: UnsupportedCertificate", CLIENT),
+    ("alert: AccessDenied", CLIENT),
+    ("alert: DecryptError", CLIENT),
+    ("alert: ProtocolVersion", VERSION),
+    ("alert: HandshakeFailure", VERSION),
+    ("PeerIncompatible", VERSION),
+    ("NotValidForName", "the certificate is for another name: let postgres.url use that name"),
+];
+
+const CLIENT_EXPIRED: &str = "the server refused the client certificate as expired: renew sslcert";
+const CLIENT: &str = "the server refused the client certificate: check sslcert and sslkey against \
+     the server's ssl_ca_file";
+const VERSION: &str = "server and client have no TLS version or cipher in common: allow TLSv1.2 or \
+     1.3 in the server (ssl_min_protocol_version, ssl_max_protocol_version)";
+
+fn tls_remedy(text: &str) -> &'static str {
+    let known = TLS_REMEDIES.iter().find(|(said, _)| text.contains(said));
+    known.map_or(
+        "check sslmode and sslrootcert of postgres.url against the server's certificate",
+        |(_, remedy)| remedy,
+    )
 }
 
 fn classify_state(state: &str) -> (Class, &'static str) {

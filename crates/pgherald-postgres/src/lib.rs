@@ -5,14 +5,20 @@
 //! prepared statements exist; nothing here leaves a transaction open. A session that lasts is made by
 //! [`open`]; a connection that only [`connect`] made runs its statements through [`once`].
 
+mod certificates;
 mod config;
 mod connect;
 mod error;
 mod lock;
 mod open;
+mod parameters;
 mod pins;
 mod quote;
+mod reach;
+mod relay;
 mod server;
+mod target;
+mod url;
 mod wire;
 
 mod identity;
@@ -35,7 +41,7 @@ pub use self::{
     lock::{Holder, LockKey, holder, lock_holder_settings, try_locks},
     objects::require_readable,
     open::{Purpose, open, open_wire},
-    pins::{once, pin_session},
+    pins::{look, once, pin_session},
     quote::{dollar_quoted, identifier, literal},
     schema::{SCHEMA_VERSION, SchemaState, schema_state},
     server::{Backend, NOW_MICROS, ServerFacts, end_backend, from_micros, read_clock, to_micros},

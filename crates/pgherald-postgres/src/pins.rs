@@ -88,15 +88,21 @@ pub async fn pin_session(connection: &mut PgConnection) -> Result<(), sqlx::Erro
 }
 
 /// Runs statements with everything set for them alone, in one round trip: nothing stays behind.
-/// They are one transaction.
+/// They are one transaction. A standby refuses them; see [`look`].
 pub async fn once(connection: &mut PgConnection, sql: &str) -> Result<Vec<PgRow>, sqlx::Error> {
     let sql = for_once(connection) + sql;
     query(connection, &sql).await
 }
 
+/// The same for statements that only read, also on a standby.
+pub async fn look(connection: &mut PgConnection, sql: &str) -> Result<Vec<PgRow>, sqlx::Error> {
+    let sql = local_text(version(connection), false) + sql;
+    query(connection, &sql).await
+}
+
 /// What [`once`] puts before its statements.
 pub(crate) fn for_once(connection: &PgConnection) -> String {
-    local_text(version(connection))
+    local_text(version(connection), true)
 }
 
 /// A server that does not say its version is taken for an old one.
@@ -112,9 +118,11 @@ fn session_text(version: u32) -> String {
     sql + SYNCHRONOUS
 }
 
-fn local_text(version: u32) -> String {
+fn local_text(version: u32, writes: bool) -> String {
+    // A standby has no transaction that may write, and says so with an error.
+    let fits = |pin: &&Pin| writes || pin.name != "default_transaction_read_only";
     let mut sql = String::new();
-    for Pin { name, value, .. } in known(version) {
+    for Pin { name, value, .. } in known(version).filter(fits) {
         let name = name.strip_prefix("default_").unwrap_or(name);
         let _ = write!(sql, "SET LOCAL {name} = {value}; ");
     }
@@ -134,8 +142,9 @@ mod tests {
         assert!(!session_text(130_000).contains("idle_session_timeout"));
         assert!(!session_text(160_000).contains("transaction_timeout"));
         assert!(session_text(170_000).contains("SET transaction_timeout = 0;"));
-        assert!(local_text(0).starts_with(
+        assert!(local_text(0, true).starts_with(
             "SET LOCAL transaction_isolation = 'read committed'; SET LOCAL transaction_read_only = off;"
         ));
+        assert!(!local_text(0, false).contains("read_only"));
     }
 }

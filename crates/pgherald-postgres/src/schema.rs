@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row};
 
-use crate::{PostgresError, once};
+use crate::{PostgresError, look};
 
 /// The version of the schema that this program installs.
 pub const SCHEMA_VERSION: i32 = 2;
@@ -80,12 +80,12 @@ pub(crate) async fn installed_version(
          WHERE n.nspname = 'pgherald' AND p.proname = 'schema_version' AND p.pronargs = 0) \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          WHERE n.nspname = 'pgherald' AND c.relname IN ('schema_version', 'outbox', 'cursor')";
-    let rows = once(connection, THERE).await?;
+    let rows = look(connection, THERE).await?;
     let there = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let (row, any, said): (bool, bool, Option<i32>) =
         (there.try_get(0)?, there.try_get(1)?, there.try_get(2)?);
     if row {
-        let rows = once(connection, "SELECT max(version) FROM pgherald.schema_version").await?;
+        let rows = look(connection, "SELECT max(version) FROM pgherald.schema_version").await?;
         let noted: Option<i32> = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?;
         if noted.is_some() {
             return Ok(noted);

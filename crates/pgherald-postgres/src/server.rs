@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pgherald_core::clock;
 use sqlx::{PgConnection, Row};
 
-use crate::{PostgresError, config::application_name, literal, once};
+use crate::{PostgresError, literal, look, once, target::application_name};
 
 /// SQL for the server's clock in microseconds since 1970, exact (no floating point).
 pub const NOW_MICROS: &str = "(extract(epoch FROM clock_timestamp())::numeric * 1000000)::bigint";
@@ -57,7 +57,7 @@ impl ServerFacts {
              pg_is_in_recovery(), pg_backend_pid(), coalesce((SELECT backend_start::text \
              FROM pg_stat_activity WHERE pid = pg_backend_pid()), ''), {NOW_MICROS}"
         );
-        let rows = once(connection, &sql).await?;
+        let rows = look(connection, &sql).await?;
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         clock().measured(from_micros(row.try_get(6)?), asked);
         Ok(Self {
@@ -112,7 +112,7 @@ impl ServerFacts {
 /// Reads the server's clock, and tells core's.
 pub async fn read_clock(connection: &mut PgConnection) -> Result<SystemTime, sqlx::Error> {
     let asked = Instant::now();
-    let rows = once(connection, &format!("SELECT {NOW_MICROS}")).await?;
+    let rows = look(connection, &format!("SELECT {NOW_MICROS}")).await?;
     let now = from_micros(rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get(0)?);
     clock().measured(now, asked);
     Ok(now)

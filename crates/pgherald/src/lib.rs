@@ -40,6 +40,10 @@ use self::{cli::Cli, config::Environment, job::Job, logs::Verbosity};
 
 /// Threads that carry messages; the rest of the work is the network's.
 const WORKER_THREADS: usize = 2;
+/// Names are looked up on a thread of their own. Where the machine gives no new one (pids.max,
+/// RLIMIT_NPROC) a look-up waits for one that is there, and only without any is it a panic: so the
+/// first one stays for ever.
+const BLOCKING_THREAD_LIVES: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// How long threads of libraries may take to end before the process leaves without them.
 const RUNTIME_SHUTDOWN: Duration = Duration::from_millis(200);
 
@@ -62,6 +66,7 @@ pub fn main() -> ExitCode {
     logs::install(cli.log_format, verbosity, &job.scrubber());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(WORKER_THREADS)
+        .thread_keep_alive(BLOCKING_THREAD_LIVES)
         .enable_all()
         .build();
     let runtime = match runtime {
@@ -71,6 +76,8 @@ pub fn main() -> ExitCode {
             leave(false);
         }
     };
+    // The one that is never missing; see BLOCKING_THREAD_LIVES.
+    let _ = runtime.block_on(runtime.spawn_blocking(|| ()));
     let began = Instant::now();
     let clean = runtime.block_on(job.run());
     tracing::debug!(seconds = began.elapsed().as_secs_f64(), "done");

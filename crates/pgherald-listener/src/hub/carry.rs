@@ -280,8 +280,9 @@ impl<'a> Carry<'a> {
         for place in nonce.opens {
             let slot = Arc::clone(&self.hub.slots[place]);
             let (reason, from) = self.hub.memory.open(place);
-            // The clock of a server that was promoted may be behind.
-            let from = from.map(|from| from.min(to));
+            // The server's clock went back, or that of a promoted one is behind: nobody knows where
+            // the window begins by the clock that ends it.
+            let from = from.filter(|from| *from < to);
             let gap = Gap {
                 channels: Arc::clone(&slot.channels),
                 from,

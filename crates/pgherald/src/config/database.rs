@@ -41,8 +41,8 @@ pub(crate) fn load_database(
     }
     let mut report = Report::default();
     variables::refuse(&mut tree, &mut report);
-    secrets::read_files(&mut tree, &mut report);
-    let scrubber = Scrubber::new(secrets::collect(&tree));
+    let secret_files = secrets::read_files(&mut tree, &mut report);
+    let scrubber = super::scrubber(&tree, &secret_files);
     let raw: RawConfig = parse::parse(&mut tree, &mut report);
     let mut wrong = Problems::default();
     let settings = raw.postgres.resolve("postgres", &mut wrong);

@@ -1,5 +1,6 @@
 //! The configuration as it takes effect: every default written out, no secret.
 
+use pgherald_core::Secret;
 use toml::Value;
 
 use super::{key::Key, raw::RawConfig, secrets, tree::Tree, url};
@@ -16,7 +17,26 @@ pub(super) fn write(raw: &mut RawConfig, tree: &Tree) -> String {
         *shown = Value::String(url::redact(written));
     }
     redact(&Key::default(), &mut value);
+    name_files(&mut value, tree);
     toml::to_string(&value).expect("a configuration that was read can be written")
+}
+
+/// A secret that is read when it is used is shown as the key that names its file.
+fn name_files(value: &mut Value, tree: &Tree) {
+    for (mut key, named) in tree.leaves() {
+        if key.0.pop().is_none_or(|name| name != Secret::IN_FILE) {
+            continue;
+        }
+        let (Some(name), Some(path)) = (key.0.pop(), named.get(1).and_then(|path| path.as_str()))
+        else {
+            continue;
+        };
+        let table = key.0.iter().try_fold(&mut *value, |value, name| value.get_mut(name));
+        if let Some(table) = table.and_then(Value::as_table_mut) {
+            table.remove(&name);
+            table.insert(name + "_file", Value::String(path.to_owned()));
+        }
+    }
 }
 
 fn redact(key: &Key, value: &mut Value) {

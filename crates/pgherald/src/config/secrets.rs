@@ -2,7 +2,8 @@
 
 use std::fs;
 
-use serde_json::Value;
+use pgherald_core::{NamedFile, Secret};
+use serde_json::{Value, json};
 
 use super::{key::Key, report::Report, tree::Tree};
 
@@ -44,6 +45,9 @@ const SECRETS: [&str; 9] = [
     HTTP_HEADER,
 ];
 
+/// Those whose file is read where the secret is used, at every connect, and not here.
+const READ_WHEN_USED: [&str; 1] = ["postgres.url"];
+
 /// What a name of a librdkafka option holds if its value is secret.
 const SECRET_WORDS: [&str; 6] = ["password", "passphrase", "secret", "token", "credential", "pem"];
 
@@ -59,8 +63,25 @@ pub(super) fn is_webhook(key: &Key) -> bool {
     WEBHOOKS.iter().any(|pattern| key.is(pattern))
 }
 
-/// Puts the content of every `x_file` in the place of `x`.
-pub(super) fn read_files(tree: &mut Tree, report: &mut Report) {
+/// A secret that is read from its file when it is used.
+#[derive(Clone, Debug)]
+pub(crate) struct SecretFile {
+    secret: Key,
+    file: NamedFile,
+}
+
+impl SecretFile {
+    /// The texts of its content that must not be shown.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let mut texts = Texts::default();
+        texts.take(&self.secret, &self.file.text().unwrap_or_default());
+        texts.secrets()
+    }
+}
+
+/// Puts the content of every `x_file` in the place of `x`, or names the file there if it is to be
+/// read when it is used; returns those.
+pub(super) fn read_files(tree: &mut Tree, report: &mut Report) -> Vec<SecretFile> {
     let named = |key: &Key| {
         let name = key.last().strip_suffix("_file")?;
         let secret = key.sibling(name);
@@ -71,9 +92,24 @@ pub(super) fn read_files(tree: &mut Tree, report: &mut Report) {
         .into_iter()
         .filter_map(|(key, value)| named(&key).map(|secret| (key, secret, value.clone())))
         .collect();
+    let mut later = Vec::new();
     for (key, secret, file) in found {
         tree.remove(&key);
-        match content(&file, &secret, tree) {
+        let path = match path(&file, &secret, tree) {
+            Ok(path) => path,
+            Err(text) => {
+                report.add(key, text);
+                report.settle(secret);
+                continue;
+            }
+        };
+        if READ_WHEN_USED.iter().any(|pattern| secret.is(pattern)) {
+            let name = key.to_string();
+            tree.put(&secret, json!({ Secret::IN_FILE: [name, path] }));
+            later.push(SecretFile { secret, file: NamedFile::new(name, path) });
+            continue;
+        }
+        match content(path, secret.last()) {
             Ok(text) => tree.put(&secret, Value::String(text)),
             Err(text) => {
                 report.add(key, text);
@@ -81,16 +117,21 @@ pub(super) fn read_files(tree: &mut Tree, report: &mut Report) {
             }
         }
     }
+    later
 }
 
-fn content(file: &Value, secret: &Key, tree: &Tree) -> Result<String, String> {
-    let name = secret.last();
+fn path<'a>(file: &'a Value, secret: &Key, tree: &Tree) -> Result<&'a str, String> {
     let Some(file) = file.as_str() else {
         return Err("the path of a file is needed here, as a text".to_owned());
     };
     if tree.get(secret).is_some() {
+        let name = secret.last();
         return Err(format!("`{name}` is set too; keep one of the two"));
     }
+    Ok(file)
+}
+
+fn content(file: &str, name: &str) -> Result<String, String> {
     let text = fs::read_to_string(file).map_err(|error| {
         let cause = match error.kind() {
             std::io::ErrorKind::InvalidData => "it is not UTF-8 text".to_owned(),
@@ -109,42 +150,59 @@ fn content(file: &Value, secret: &Key, tree: &Tree) -> Result<String, String> {
 /// A text that also stands in the configuration in the open (a password that equals the user's
 /// name, or a pipeline's) cannot be told from it, and is not in the list.
 pub(super) fn collect(tree: &Tree) -> Vec<String> {
-    let mut secrets = Vec::new();
-    let mut open = WORDS.map(str::to_owned).to_vec();
+    let mut texts = Texts::default();
     for (key, value) in tree.leaves() {
         // Names of pipelines and sinks stand in every log line and metric.
-        open.extend(key.0.iter().cloned());
-        let texts: Vec<&str> = match value {
-            Value::String(text) => vec![text],
-            Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
-            _ => continue,
-        };
-        for text in texts {
-            if is_webhook(&key) {
-                secrets.extend(super::url::webhook_secrets(text).into_iter().map(str::to_owned));
+        texts.open.extend(key.0.iter().cloned());
+        match value {
+            Value::String(text) => texts.take(&key, text),
+            Value::Array(list) => {
+                list.iter().filter_map(Value::as_str).for_each(|text| texts.take(&key, text));
             }
-            match super::url::parts(text) {
-                Some(parts) => {
-                    secrets.extend(parts.secrets.into_iter().map(str::to_owned));
-                    open.extend(parts.open.into_iter().map(str::to_owned));
-                }
-                None if key.is(HTTP_HEADER) && text.len() < WORD_BYTES_MAX => {}
-                None if is_secret(&key) => {
-                    secrets.push(text.to_owned());
-                    // Several in one text, or one behind the name of its kind.
-                    let parts = text.split_whitespace().filter(|it| it.len() >= WORD_BYTES_MAX);
-                    secrets.extend(parts.map(str::to_owned));
-                }
-                None => open.push(text.to_owned()),
-            }
+            _ => {}
         }
     }
-    let decoded: Vec<String> = secrets.iter().map(|text| super::url::decode(text)).collect();
-    secrets.extend(decoded);
-    secrets.retain(|text| !text.is_empty() && !open.contains(text));
-    secrets.sort();
-    secrets.dedup();
-    secrets
+    texts.secrets()
+}
+
+/// Texts told apart.
+#[derive(Default)]
+struct Texts {
+    secrets: Vec<String>,
+    open: Vec<String>,
+}
+
+impl Texts {
+    fn take(&mut self, key: &Key, text: &str) {
+        if is_webhook(key) {
+            self.secrets.extend(super::url::webhook_secrets(text).into_iter().map(str::to_owned));
+        }
+        match super::url::parts(text) {
+            Some(parts) => {
+                self.secrets.extend(parts.secrets.into_iter().map(str::to_owned));
+                self.open.extend(parts.open.into_iter().map(str::to_owned));
+            }
+            None if key.is(HTTP_HEADER) && text.len() < WORD_BYTES_MAX => {}
+            None if is_secret(key) => {
+                self.secrets.push(text.to_owned());
+                // Several in one text, or one behind the name of its kind.
+                let parts = text.split_whitespace().filter(|it| it.len() >= WORD_BYTES_MAX);
+                self.secrets.extend(parts.map(str::to_owned));
+            }
+            None => self.open.push(text.to_owned()),
+        }
+    }
+
+    fn secrets(self) -> Vec<String> {
+        let Self { mut secrets, mut open } = self;
+        open.extend(WORDS.map(str::to_owned));
+        let decoded: Vec<String> = secrets.iter().map(|text| super::url::decode(text)).collect();
+        secrets.extend(decoded);
+        secrets.retain(|text| !text.is_empty() && !open.contains(text));
+        secrets.sort();
+        secrets.dedup();
+        secrets
+    }
 }
 
 #[cfg(test)]
@@ -161,15 +219,16 @@ mod tests {
         fs::write(&path, "postgres://a:hunter2@localhost/b\n").unwrap();
         let mut tree = tree(&format!("[postgres]\nurl_file = {path:?}"));
         let mut report = Report::default();
-        read_files(&mut tree, &mut report);
-        fs::remove_file(&path).unwrap();
+        let later = read_files(&mut tree, &mut report);
         assert!(report.is_empty());
         assert_eq!(
             tree.get(&Key::dotted("postgres.url")).unwrap(),
-            "postgres://a:hunter2@localhost/b"
+            &json!({ Secret::IN_FILE: ["postgres.url_file", path] })
         );
         assert!(tree.get(&Key::dotted("postgres.url_file")).is_none());
-        assert_eq!(collect(&tree), ["hunter2"]);
+        assert_eq!(later[0].secrets(), ["hunter2"]);
+        fs::remove_file(&path).unwrap();
+        assert!(later[0].secrets().is_empty());
     }
 
     #[test]
