@@ -120,7 +120,7 @@ impl Flow {
             biased;
             () = carry => true,
             () = replays.run() => unreachable!("a flow asks for as long as it runs"),
-            () = look(&link, &*self.source) => unreachable!("looking never ends"),
+            () = look(&link, &*self.source, &*self.sink) => unreachable!("looking never ends"),
             () = deadline(&stop, drain) => false,
         };
         let dropped = if positions { 0 } else { link.undelivered() + self.source.unread() };
@@ -129,11 +129,11 @@ impl Flow {
     }
 }
 
-async fn look(link: &Link, source: &dyn Source) {
+async fn look(link: &Link, source: &dyn Source, sink: &dyn Sink) {
     let mut every = interval(LOOK_EVERY);
     loop {
         every.tick().await;
-        link.look(source.waits_for());
+        link.look(source.waits_for(), sink);
     }
 }
 

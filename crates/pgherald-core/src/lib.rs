@@ -23,6 +23,7 @@ mod message;
 mod metrics;
 mod named_file;
 mod outcomes;
+mod pem;
 mod percent;
 mod secret;
 mod settled;
@@ -31,6 +32,7 @@ mod source;
 mod state;
 mod template;
 mod time;
+mod tls;
 mod uri;
 mod window;
 
@@ -53,6 +55,7 @@ pub use self::{
     metrics::describe_metrics,
     named_file::{FileFault, NamedFile},
     outcomes::Outcomes,
+    pem::Pem,
     secret::{REDACTED, Secret, WatchedSecret},
     settled::Settled,
     sink::{
@@ -60,9 +63,10 @@ pub use self::{
         Standing, Writer,
     },
     source::{Attached, Session, Source, SourceError},
-    state::{FlowState, FlowStatus, GAPS_REMEMBERED, Owner},
+    state::{FlowState, FlowStatus, GAPS_REMEMBERED, OldestMessage, Owner},
     template::{Placeholder, Template, TemplateError, TemplatePart},
     time::{Rfc3339, rfc3339},
+    tls::mend_tls,
 };
 
 /// Any error, for the chain that the binary prints.

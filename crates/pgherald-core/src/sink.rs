@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::{Batch, BoxError, Checkpoint};
+use crate::{Batch, BoxError, Checkpoint, MessageId};
 
 /// A factory of writers for one destination system.
 ///
@@ -17,10 +17,17 @@ pub trait Sink: Send + Sync {
         Ordering::Flow
     }
 
-    /// How long the outcome of a publish may take. Behind a rejected message core waits that long
-    /// for the outcomes that are open before it gives the writer up.
+    /// How long the outcome of a publish may take. Behind a rejected message, and after a fault, core
+    /// waits that long for the outcomes that are open before it gives the writer up.
     fn outcomes_within(&self) -> Duration {
         Duration::from_secs(5)
+    }
+
+    /// What the destination said last of a message that it has not taken yet, for an operator: a sink
+    /// that keeps more than one order may know more than why its last writer ended.
+    fn last_answer(&self, id: &MessageId) -> Option<Arc<str>> {
+        let _ = id;
+        None
     }
 
     /// Connects, checks every configured destination, and fences older writers of the same flow.

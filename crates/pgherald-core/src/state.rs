@@ -2,7 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::SystemTime};
 
-use crate::Gap;
+use crate::{Gap, Message, MessageId};
 
 /// What a flow is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,6 +76,38 @@ impl Owner {
 /// How many of a flow's latest gaps its status remembers.
 pub const GAPS_REMEMBERED: usize = 16;
 
+/// The message that holds the front of a flow. Its key is shown as a hash: it may be a customer's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OldestMessage {
+    /// Its id.
+    pub id: MessageId,
+    /// A hash of its key, if it has one: equal for equal keys, here and after a restart.
+    pub key_hash: Option<u64>,
+    /// When it was inserted or heard.
+    pub since: SystemTime,
+    /// What the destination said of it last, if it said anything.
+    pub last_answer: Option<Arc<str>>,
+}
+
+impl OldestMessage {
+    /// A message of which nothing was said.
+    #[must_use]
+    pub fn of(message: &Message) -> Self {
+        Self {
+            id: message.id,
+            key_hash: message.key.as_deref().map(fnv_1a),
+            since: message.since,
+            last_answer: None,
+        }
+    }
+}
+
+/// FNV-1a, 64 bits.
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    let step = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, step)
+}
+
 /// A flow at one moment.
 #[derive(Clone, Debug)]
 pub struct FlowStatus {
@@ -95,6 +127,8 @@ pub struct FlowStatus {
     pub in_flight_messages: usize,
     /// Their bytes.
     pub in_flight_bytes: usize,
+    /// The oldest message that is not settled.
+    pub oldest: Option<OldestMessage>,
     /// The latest gaps, oldest first, at most [`GAPS_REMEMBERED`].
     pub gaps: VecDeque<Gap>,
 }
@@ -113,6 +147,7 @@ impl FlowStatus {
             reason_since: now,
             in_flight_messages: 0,
             in_flight_bytes: 0,
+            oldest: None,
             gaps: VecDeque::new(),
         }
     }
@@ -121,5 +156,14 @@ impl FlowStatus {
 impl Default for FlowStatus {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_hash_of_a_key_is_the_one_that_everybody_knows() {
+        assert_eq!(super::fnv_1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(super::fnv_1a(b"foobar"), 0x8594_4171_f739_67e8);
     }
 }

@@ -114,6 +114,12 @@ impl Window {
         self.entries.front().map(|entry| entry.arrived)
     }
 
+    /// The oldest message that is not settled.
+    pub(crate) fn oldest_message(&self) -> Option<&Message> {
+        let open = |entry: &Entry| entry.fates().iter().position(|fate| *fate != Fate::Settled);
+        self.entries.iter().find_map(|entry| Some(&entry.batch.messages[open(entry)?]))
+    }
+
     /// What the next read may bring; `None` while the budget is spent.
     pub(crate) fn room(&self) -> Option<Room> {
         let (reserved_messages, reserved_bytes) = self.reserved.unwrap_or_default();

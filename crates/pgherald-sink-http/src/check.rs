@@ -4,7 +4,7 @@ use std::{error::Error, io, time::Duration};
 
 use futures_util::future::join_all;
 use hyper_util::rt::TokioIo;
-use pgherald_core::{Finding, FlowContext};
+use pgherald_core::{Envelope, Finding, FlowContext, mend_tls};
 use tokio::{io::AsyncReadExt, time::timeout};
 use tower_service::Service;
 
@@ -54,6 +54,15 @@ fn risks(settings: &HttpSettings, context: &FlowContext, key: &str) -> Vec<Findi
             "make one of 24 to 64 random bytes: echo whsec_$(openssl rand -base64 32)",
         ));
     }
+    let carries_rows = matches!(context.source, "outbox" | "wal");
+    if settings.signer.signs() && carries_rows && context.envelope != Envelope::Structured {
+        findings.push(Finding::warning(
+            format!("{key}.secret"),
+            "the body is signed as it is, and rows may hold any bytes: most libraries for Standard \
+             Webhooks verify UTF-8 only, and several read the body as JSON",
+            "set envelope = \"structured\", or send only JSON to this sink",
+        ));
+    }
     if settings.parcels.messages == 1 && context.batch.messages > 1 {
         findings.push(Finding::warning(
             format!("{key}.url"),
@@ -98,25 +107,13 @@ fn failed(error: &HttpError, at: &str, key: &str) -> Finding {
         HttpError::Handshake { source, .. } => {
             Finding::error(format!("{key}.tls"), chain(error), mend_tls(&chain(&**source)))
         }
-        HttpError::File { .. } => {
-            Finding::error(at, chain(error), "correct the path, its permissions or its content")
-        }
+        HttpError::File { key: file, .. } => Finding::error(
+            format!("{key}.{file}"),
+            chain(error),
+            "correct the path, its permissions or its content",
+        ),
         _ => Finding::error(at, chain(error), "start the receiver, or correct the address"),
     }
-}
-
-/// What helps against a failed handshake, by what the TLS library says.
-fn mend_tls(text: &str) -> &'static str {
-    if text.contains("received fatal alert") {
-        return "set tls.cert_file and tls.key_file to a certificate that the server trusts";
-    }
-    if text.contains("expired") {
-        return "renew the server's certificate";
-    }
-    if text.contains("not valid for name") {
-        return "use the name that stands in the server's certificate";
-    }
-    "set tls.ca_file to the certificate that signed the server's"
 }
 
 /// An error and its causes in one line; a cause that its effect already spells out is left out.

@@ -8,7 +8,11 @@ use std::{
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{HeaderMap, Request, Response, StatusCode, body::Incoming, header::RETRY_AFTER};
+use hyper::{
+    HeaderMap, Request, Response, StatusCode,
+    body::Incoming,
+    header::{DATE, RETRY_AFTER},
+};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
@@ -17,12 +21,7 @@ use hyper_util::{
 use pgherald_core::BoxError;
 use tokio::time::timeout;
 
-use crate::{
-    HttpSettings,
-    error::{Fault, HttpError},
-    target::Target,
-    tls,
-};
+use crate::{HttpSettings, error::HttpError, target::Target, tls};
 
 /// A connection that rests is closed before a receiver does it: common ones wait 5 s, and a request
 /// that crosses such a close has an unknown fate.
@@ -36,14 +35,11 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 pub(crate) type Connector = HttpsConnector<HttpConnector>;
 
-/// What became of a request.
-pub(crate) enum Answer {
-    /// 2xx.
-    Confirmed,
-    /// The receiver will never take this.
-    Rejected(HttpError),
-    /// The session is over; `sent`: the request may have arrived.
-    Fault { fault: Fault, sent: bool },
+/// Why a request was not taken.
+pub(crate) struct Failure {
+    pub(crate) error: HttpError,
+    /// The request may have arrived.
+    pub(crate) sent: bool,
 }
 
 #[derive(Clone)]
@@ -65,20 +61,26 @@ impl Client {
     }
 
     /// Sends one request and waits for its answer.
-    pub(crate) async fn send(&self, target: &Target, request: Request<Full<Bytes>>) -> Answer {
+    pub(crate) async fn send(
+        &self,
+        target: &Target,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(), Failure> {
         let answered = timeout(self.timeout, self.inner.request(request)).await;
         let response = match answered {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) => return failed(target, error),
+            Ok(Err(error)) => return Err(failed(target, error)),
             Err(_) => {
                 let (origin, timeout) = (target.origin.clone(), self.timeout);
-                let fault = HttpError::Silent { origin, timeout }.into();
-                return Answer::Fault { fault, sent: true };
+                return Err(Failure { error: HttpError::Silent { origin, timeout }, sent: true });
             }
         };
-        let answer = answer(target, response.status(), response.headers());
-        read_to_its_end(response).await;
-        answer
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = read_to_its_end(response).await;
+        if status.is_success() {
+            return Ok(());
+        }
+        Err(Failure { error: refusal(target, status, &headers, &body), sent: true })
     }
 }
 
@@ -96,20 +98,30 @@ pub(crate) async fn connector(settings: &HttpSettings) -> Result<Connector, Http
     Ok(builder.https_or_http().enable_http1().wrap_connector(tcp))
 }
 
-fn answer(target: &Target, status: StatusCode, headers: &HeaderMap) -> Answer {
-    if status.is_success() {
-        return Answer::Confirmed;
+fn refusal(target: &Target, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> HttpError {
+    let (origin, key) = (target.origin.clone(), target.key);
+    if !target.is_tls && status == StatusCode::BAD_REQUEST && is_from_a_tls_port(body) {
+        return HttpError::NoHttp { origin, key };
     }
-    let error = HttpError::Refused {
-        origin: target.origin.clone(),
-        key: target.key,
-        status,
-        wait: retry_after(headers, SystemTime::now()),
-    };
-    match error.class() {
-        crate::error::Class::Rejected => Answer::Rejected(error),
-        _ => Answer::Fault { fault: error.into(), sent: true },
-    }
+    let wait = retry_after(headers, SystemTime::now());
+    HttpError::Refused { origin, key, status, wait, date_s: date_s(headers) }
+}
+
+/// What a server says to plain HTTP on a port for TLS: Go, nginx and Apache, in this order.
+fn is_from_a_tls_port(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+    [
+        "an http request to an https server",
+        "plain http request was sent to https",
+        "speaking plain http",
+    ]
+    .iter()
+    .any(|known| text.contains(known))
+}
+
+fn date_s(headers: &HeaderMap) -> Option<u64> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?.trim()).ok()?;
+    Some(date.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs())
 }
 
 /// How long the receiver wants to be left alone: seconds, or a date.
@@ -122,17 +134,36 @@ fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// The status is the answer. Its body only stands in the way of the next request; how it ends
-/// matters to the connection alone.
-async fn read_to_its_end(response: Response<Incoming>) {
+/// The status is the answer. Its body stands in the way of the next request; how it ends matters to
+/// the connection alone.
+async fn read_to_its_end(response: Response<Incoming>) -> Bytes {
     let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);
-    let _ = timeout(ANSWER_WITHIN, body.collect()).await;
+    match timeout(ANSWER_WITHIN, body.collect()).await {
+        Ok(Ok(whole)) => whole.to_bytes(),
+        _ => Bytes::new(),
+    }
 }
 
-fn failed(target: &Target, error: legacy::Error) -> Answer {
+fn failed(target: &Target, error: legacy::Error) -> Failure {
     let sent = !error.is_connect();
-    let fault = connecting(target, Box::new(error), sent).into();
-    Answer::Fault { fault, sent }
+    if !target.is_tls && is_no_http(&error) {
+        let (origin, key) = (target.origin.clone(), target.key);
+        return Failure { error: HttpError::NoHttp { origin, key }, sent };
+    }
+    Failure { error: connecting(target, Box::new(error), sent), sent }
+}
+
+/// Whether the answer has no beginning that HTTP knows: a port for TLS answers plain text with an
+/// alert, which begins with byte 21.
+fn is_no_http(error: &legacy::Error) -> bool {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<hyper::Error>() {
+            return error.is_parse() && error.to_string().contains("version");
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// What kept a request, or the connection for it, from its answer.

@@ -1,15 +1,14 @@
 //! From messages to a request.
 
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Method, Request,
-    header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT},
+    header::{
+        AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT,
+    },
 };
 use pgherald_core::{
     Binding, BoxError, EVENT_BATCH_MEDIA_TYPE, Envelope, FlowContext, Message, Wrapper,
@@ -30,13 +29,36 @@ const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature
 pub(crate) struct Composer {
     settings: Arc<HttpSettings>,
     wrapper: Wrapper,
-    envelope: Envelope,
+    /// Every request is a CloudEvents batch, also of one.
+    batches: bool,
+    flow: (Arc<str>, Arc<str>),
 }
 
 impl Composer {
     pub(crate) fn new(settings: Arc<HttpSettings>, context: &FlowContext) -> Self {
         let wrapper = Wrapper::new(Binding::Http, context);
-        Self { settings, wrapper, envelope: context.envelope }
+        let batches = settings.parcels.messages > 1;
+        debug_assert!(!batches || context.envelope == Envelope::Structured);
+        let flow = (Arc::clone(&context.pipeline), Arc::clone(&context.sink));
+        Self { settings, wrapper, batches, flow }
+    }
+
+    /// The names of the pipeline and the sink.
+    pub(crate) fn flow(&self) -> (&str, &str) {
+        (&self.flow.0, &self.flow.1)
+    }
+
+    /// Whether requests are signed.
+    pub(crate) fn signs(&self) -> bool {
+        self.settings.signer.signs()
+    }
+
+    /// The `webhook-id` of a request: the message's id, or the first one's and how many there are.
+    pub(crate) fn id(parcel: &[Item]) -> String {
+        match parcel {
+            [single] => single.message.id.to_string(),
+            several => format!("{}+{}", several[0].message.id, several.len()),
+        }
     }
 
     /// Where a parcel goes: a gap may have an address of its own.
@@ -57,26 +79,35 @@ impl Composer {
     /// # Errors
     /// It will never be accepted.
     pub(crate) fn check(&self, message: &Message) -> Result<(), BoxError> {
-        self.headers(message).map(drop)
+        let headers = self.headers(message)?;
+        let limits = &self.settings.header_limits;
+        // What the operator sets takes the place of what the message brings along.
+        let own = headers.iter().filter(|(name, _)| !self.settings.headers.contains_key(*name));
+        limits.check(own, self.settings.header_bytes()).map_err(Into::into)
     }
 
-    /// The request of a parcel, signed now.
+    /// The request of a parcel, signed for a time in seconds since 1970.
     ///
     /// # Errors
     /// A message cannot be sent; [`check`](Self::check) says so before.
-    pub(crate) fn compose(&self, parcel: &[Item]) -> Result<Request<Full<Bytes>>, BoxError> {
+    pub(crate) fn compose(
+        &self,
+        parcel: &[Item],
+        at_s: u64,
+    ) -> Result<Request<Full<Bytes>>, BoxError> {
         let target = self.target(parcel);
-        let (id, mut headers, body) = match parcel {
-            [single] => self.single(&single.message)?,
-            several => self.batch(several)?,
-        };
-        self.sign(&id, &mut headers, &body)?;
+        let (mut headers, body) = (self.head(parcel)?, self.body(parcel)?);
+        self.sign(&Self::id(parcel), at_s, &mut headers, &body)?;
         // What the operator sets stands above what a message brings along.
         for (name, value) in &self.settings.headers {
             headers.insert(name, value.clone());
         }
         if let Some(login) = &target.login {
-            headers.insert(hyper::header::AUTHORIZATION, login.clone());
+            headers.insert(AUTHORIZATION, login.clone());
+        }
+        if body.is_empty() {
+            // Without it a request with an empty body has no length, which some receivers refuse.
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
         }
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = Method::POST;
@@ -85,25 +116,29 @@ impl Composer {
         Ok(request)
     }
 
-    fn single(&self, message: &Message) -> Result<(String, HeaderMap, Bytes), BoxError> {
-        let body = self.wrapper.body(message)?.unwrap_or_default();
-        Ok((message.id.to_string(), self.headers(message)?, body))
+    fn head(&self, parcel: &[Item]) -> Result<HeaderMap, BoxError> {
+        let mut headers = match parcel {
+            [single] => self.headers(&single.message)?,
+            _ => HeaderMap::from_iter([(USER_AGENT, AGENT)]),
+        };
+        if self.batches {
+            headers.insert(CONTENT_TYPE, BATCH);
+        }
+        Ok(headers)
     }
 
-    /// Several documents in one, as the CloudEvents JSON format says.
-    fn batch(&self, parcel: &[Item]) -> Result<(String, HeaderMap, Bytes), BoxError> {
-        debug_assert_eq!(self.envelope, Envelope::Structured);
+    /// The message, or all of them as documents in one, as the CloudEvents JSON format says.
+    fn body(&self, parcel: &[Item]) -> Result<Bytes, BoxError> {
+        if !self.batches {
+            return Ok(self.wrapper.body(&parcel[0].message)?.unwrap_or_default());
+        }
         let mut body = Vec::new();
         for item in parcel {
             body.push(if body.is_empty() { b'[' } else { b',' });
             body.extend(self.wrapper.body(&item.message)?.unwrap_or_default());
         }
         body.push(b']');
-        let id = format!("{}+{}", parcel[0].message.id, parcel.len());
-        let mut headers = HeaderMap::new();
-        headers.insert(USER_AGENT, AGENT);
-        headers.insert(CONTENT_TYPE, BATCH);
-        Ok((id, headers, body.into()))
+        Ok(body.into())
     }
 
     fn headers(&self, message: &Message) -> Result<HeaderMap, BoxError> {
@@ -118,13 +153,17 @@ impl Composer {
         illegal.map_or(Ok(headers), |why| Err(why.into()))
     }
 
-    fn sign(&self, id: &str, headers: &mut HeaderMap, body: &[u8]) -> Result<(), BoxError> {
+    fn sign(
+        &self,
+        id: &str,
+        at_s: u64,
+        headers: &mut HeaderMap,
+        body: &[u8],
+    ) -> Result<(), BoxError> {
         headers.insert(WEBHOOK_ID, HeaderValue::from_str(id)?);
-        let signer = &self.settings.signer;
-        if signer.signs() {
-            let now_s = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let signature = signer.signature(id, now_s, body);
-            headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now_s));
+        if self.signs() {
+            let signature = self.settings.signer.signature(id, at_s, body);
+            headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(at_s));
             headers.insert(WEBHOOK_SIGNATURE, HeaderValue::from_str(&signature)?);
         }
         Ok(())

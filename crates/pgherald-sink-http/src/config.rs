@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use pgherald_core::{FlowContext, Problems, REDACTED, Secret};
 use serde::{Deserialize, Serialize, Serializer};
+use url::Url;
 
 use crate::{HttpSettings, settings};
 
@@ -28,6 +29,14 @@ pub struct HttpConfig {
     pub timeout_ms: u64,
     /// How many requests may be under way at once.
     pub concurrency: usize,
+    /// How large one header of a message may be as it is sent, name and value, in bytes.
+    pub header_bytes_max: usize,
+    /// How large all headers of a request may be together as they are sent, in bytes.
+    pub headers_bytes_max: usize,
+    /// After so many seconds of nothing but answers that ask for another attempt, while others were
+    /// taken, a message counts as rejected: 3600 without this key. A flow that halts never counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_max_seconds: Option<u64>,
     /// Signs as Standard Webhooks: one or more `whsec_<base64>`, separated by whitespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
@@ -45,6 +54,9 @@ impl Default for HttpConfig {
             bearer_token: None,
             timeout_ms: 10_000,
             concurrency: 16,
+            header_bytes_max: 7_500,
+            headers_bytes_max: 15_000,
+            retry_max_seconds: None,
             secret: None,
             tls: None,
         }
@@ -79,22 +91,23 @@ impl HttpConfig {
     }
 }
 
-/// A URL as it is written. `Debug` and `Serialize` show no user information.
+/// A URL as it is written. `Debug` and `Serialize` show scheme, host and port alone: whoever knows the
+/// rest of a webhook's address may send to it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
 pub struct Address(pub String);
 
 impl Address {
-    /// The URL with everything before the last `@` of its authority hidden.
     fn redacted(&self) -> String {
-        let (scheme, rest) = match self.0.split_once("://") {
-            Some((scheme, rest)) => (format!("{scheme}://"), rest),
-            None => (String::new(), &*self.0),
-        };
-        // A password may hold a slash that somebody forgot to encode.
-        match rest.rsplit_once('@') {
-            Some((_, host)) => format!("{scheme}{REDACTED}@{host}"),
-            None => self.0.clone(),
+        match Url::parse(self.0.trim()) {
+            // Behind an "@" in its path or query may stand the end of a password with a slash in it.
+            Ok(url)
+                if matches!(url.scheme(), "http" | "https")
+                    && !url[url::Position::BeforePath..].contains('@') =>
+            {
+                format!("{}/{REDACTED}", url.origin().ascii_serialization())
+            }
+            _ => REDACTED.to_owned(),
         }
     }
 }
@@ -116,15 +129,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn user_information_is_hidden_wherever_it_stands() {
+    fn scheme_host_and_port_are_all_that_shows() {
         for (url, shown) in [
-            ("https://a/b", "https://a/b"),
-            ("https://me:hunter2@a/b?c", "https://[redacted]@a/b?c"),
-            ("https://me:hunt/er2@a", "https://[redacted]@a"),
-            ("me:hunter2@a", "[redacted]@a"),
+            ("https://a/b", "https://a/[redacted]"),
+            (
+                "https://hooks.example:8443/T0/B0/s3cr3t?sig=x#y",
+                "https://hooks.example:8443/[redacted]",
+            ),
+            ("https://me:hunter2@a/b?c", "https://a/[redacted]"),
+            ("https://me:hunt/er2@a", "[redacted]"),
+            ("me:hunter2@a", "[redacted]"),
+            ("hunter2", "[redacted]"),
+            ("https://me:8080/er2@a", "[redacted]"),
+            ("ftp://hunter2@h/x", "[redacted]"),
         ] {
             let address = Address(url.to_owned());
-            assert_eq!(format!("{address:?}"), format!("{shown:?}"));
+            let text = format!("{address:?}");
+            assert_eq!(text, format!("{shown:?}"));
             assert_eq!(serde_json::to_value(&address).unwrap(), shown);
         }
     }

@@ -1,21 +1,23 @@
 //! The task that owns a writer's connections: takes batches in, sends parcels, settles jobs.
 
+use std::sync::Arc;
+
 use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use pgherald_core::Open;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    client::{Answer, Client},
-    composer::Composer,
-    error::Fault,
+    error::{Fault, HttpError, Said},
+    exchange::{Answer, Exchange},
     jobs::{Job, Jobs},
-    schedule::{Parcel, Schedule},
+    patience::Patience,
+    schedule::{Item, Parcel, Schedule},
 };
 
 /// Everything that the task of one writer owns.
 pub(crate) struct Delivery {
-    client: Client,
-    composer: Composer,
+    exchange: Exchange,
+    patience: Arc<Patience>,
     concurrency: usize,
     inbound: mpsc::Receiver<Job>,
     schedule: Schedule,
@@ -30,16 +32,16 @@ pub(crate) struct Delivery {
 
 impl Delivery {
     pub(crate) fn new(
-        client: Client,
-        composer: Composer,
+        exchange: Exchange,
+        patience: Arc<Patience>,
         schedule: Schedule,
         concurrency: usize,
         inbound: mpsc::Receiver<Job>,
         tell: watch::Sender<Option<Fault>>,
     ) -> Self {
         Self {
-            client,
-            composer,
+            exchange,
+            patience,
             concurrency,
             inbound,
             schedule,
@@ -84,35 +86,45 @@ impl Delivery {
     fn start(&mut self) {
         while self.requests.len() < self.concurrency {
             let Some(parcel) = self.schedule.next() else { return };
-            match self.composer.compose(&parcel) {
-                Ok(request) => {
-                    let client = self.client.clone();
-                    let target = self.composer.target(&parcel).clone();
-                    let sending = async move {
-                        let answer = client.send(&target, request).await;
-                        (parcel, answer)
-                    };
-                    self.requests.push(sending.boxed());
-                }
-                Err(why) => self.reject(parcel, why),
-            }
+            let exchange = self.exchange.clone();
+            let sending = async move {
+                let answer = exchange.run(&parcel).await;
+                (parcel, answer)
+            };
+            self.requests.push(sending.boxed());
         }
     }
 
     fn settle(&mut self, parcel: Parcel, answer: Answer) {
+        self.patience.ended();
         match answer {
             Answer::Confirmed => {
                 self.schedule.settle(&parcel);
-                parcel.iter().for_each(|item| self.jobs.confirm(item));
+                for item in &parcel {
+                    self.patience.taken(&item.message.id);
+                    self.jobs.confirm(item);
+                }
             }
-            Answer::Rejected(why) => self.reject(parcel, why.into()),
-            Answer::Fault { fault, sent } => {
+            Answer::Rejected(why) => self.reject(parcel, why),
+            Answer::Fault { fault, sent, said } => {
+                if let Some(why) = self.blame(&parcel, &fault, said) {
+                    return self.reject(parcel, why.into());
+                }
                 self.fail(&fault);
                 for item in &parcel {
                     self.jobs.leave(item, if sent { Open::Unknown } else { Open::Unsent });
                 }
             }
         }
+    }
+
+    /// The messages go again, unless that has lasted too long.
+    fn blame(&self, parcel: &Parcel, fault: &Fault, said: Said) -> Option<HttpError> {
+        let (last, alone): (Arc<str>, bool) = (fault.to_string().into(), parcel.len() == 1);
+        let blame =
+            |item: &Item| self.patience.blame(item.message.id, said, Arc::clone(&last), alone);
+        let lasted = parcel.iter().filter_map(blame).max()?;
+        Some(HttpError::GivenUp { last, lasted })
     }
 
     /// A parcel will never be taken: several messages go again, each alone; one is rejected, and

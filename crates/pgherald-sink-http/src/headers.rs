@@ -5,6 +5,58 @@ use std::collections::BTreeMap;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use pgherald_core::{Problems, Secret};
 
+/// What a line of a head has beside name and value: a colon, a blank, and the line's end.
+const BESIDE_BYTES: usize = 4;
+
+/// How large headers may be, counted as they are sent: receivers refuse larger ones for good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeaderLimits {
+    /// Of one, name and value.
+    pub(crate) one_bytes: usize,
+    /// Of all together.
+    pub(crate) all_bytes: usize,
+}
+
+impl HeaderLimits {
+    /// Compares the headers of a message; the request has further ones of `further_bytes`.
+    ///
+    /// # Errors
+    /// The header that is too large by name, or that all of them are.
+    pub(crate) fn check<'a>(
+        &self,
+        headers: impl Iterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        further_bytes: usize,
+    ) -> Result<(), String> {
+        let (mut all, mut largest) = (further_bytes, (0, ""));
+        for (name, value) in headers {
+            let bytes = line_bytes(name, value);
+            all += bytes;
+            largest = largest.max((bytes, name.as_str()));
+        }
+        let (bytes, name) = largest;
+        if bytes.saturating_sub(BESIDE_BYTES) > self.one_bytes {
+            return Err(format!(
+                "its header {name} has {} bytes as it is sent, above http.header_bytes_max = {}",
+                bytes - BESIDE_BYTES,
+                self.one_bytes
+            ));
+        }
+        if all > self.all_bytes {
+            return Err(format!(
+                "its headers have {all} bytes as they are sent, above http.headers_bytes_max = {}; \
+                 the largest is {name} with {bytes}",
+                self.all_bytes
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// How many bytes a header is on the wire.
+pub(crate) fn line_bytes(name: &HeaderName, value: &HeaderValue) -> usize {
+    name.as_str().len() + value.len() + BESIDE_BYTES
+}
+
 /// What the envelope, the signature and the message's length say in their own way.
 const OURS: [&str; 3] = ["content-type", "content-length", "host"];
 

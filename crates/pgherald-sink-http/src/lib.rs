@@ -16,14 +16,17 @@
 
 mod check;
 mod client;
+mod clock;
 mod composer;
 mod config;
 mod delivery;
 mod error;
+mod exchange;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod headers;
 mod jobs;
+mod patience;
 mod schedule;
 mod settings;
 mod sign;
@@ -33,6 +36,7 @@ mod tls;
 
 pub use self::{
     check::check,
+    clock::DatabaseOffset,
     config::{Address, HttpConfig, TlsConfig},
     settings::HttpSettings,
     sink::HttpSink,

@@ -2,14 +2,27 @@
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use hyper::header::{AUTHORIZATION, HeaderMap};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use pgherald_core::{BatchLimits, Envelope, FlowContext, Problems};
 
-use crate::{HttpConfig, config::Address, headers, sign::Signer, target::Target};
+use crate::{
+    HttpConfig,
+    config::Address,
+    headers::{self, HeaderLimits, line_bytes},
+    sign::Signer,
+    target::Target,
+};
 
 const TIMEOUT_MS: RangeInclusive<u64> = 100..=600_000;
 /// Each request is a connection at the receiver.
 const CONCURRENCY: RangeInclusive<usize> = 1..=1_024;
+/// Ours alone have about 600 bytes.
+const HEADER_BYTES_MAX: RangeInclusive<usize> = 1_000..=1_048_576;
+const RETRY_MAX_SECONDS: RangeInclusive<u64> = 1..=31_536_000;
+/// `retry_max_seconds` where nobody says otherwise.
+const RETRY_MAX: Duration = Duration::from_secs(3_600);
+/// `webhook-id`, `webhook-timestamp`, `host` and the names of the rest, at their longest.
+const WEBHOOK_BYTES: usize = 400;
 
 /// A checked `http` table; made by [`HttpConfig::resolve`].
 #[derive(Clone)]
@@ -24,6 +37,9 @@ pub struct HttpSettings {
     pub(crate) concurrency: usize,
     pub(crate) tls: TlsFiles,
     pub(crate) parcels: ParcelLimits,
+    pub(crate) header_limits: HeaderLimits,
+    /// After so long of answers that ask for another attempt a message counts as rejected.
+    pub(crate) retry_max: Duration,
 }
 
 /// How much goes into one request.
@@ -50,6 +66,13 @@ impl HttpSettings {
     /// The target of messages, and that of gaps if it is another one.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
         std::iter::once(&self.target).chain(&self.gap_target)
+    }
+
+    /// What a request's head has at most beside the headers of its message.
+    pub(crate) fn header_bytes(&self) -> usize {
+        let set: usize = self.headers.iter().map(|(name, value)| line_bytes(name, value)).sum();
+        let login = self.targets().filter_map(|it| it.login.as_ref()).map(HeaderValue::len).max();
+        set + login.unwrap_or_default() + self.signer.signature_bytes() + WEBHOOK_BYTES
     }
 
     pub(crate) fn uses_tls(&self) -> bool {
@@ -83,6 +106,10 @@ pub(crate) fn resolve(
     let headers = headers::resolve(&config.headers, config.bearer_token.as_ref(), key, problems);
     let timeout_ms = within("timeout_ms", config.timeout_ms, TIMEOUT_MS, key, problems);
     let concurrency = within("concurrency", config.concurrency, CONCURRENCY, key, problems);
+    let one = within("header_bytes_max", config.header_bytes_max, HEADER_BYTES_MAX, key, problems);
+    let all =
+        within("headers_bytes_max", config.headers_bytes_max, HEADER_BYTES_MAX, key, problems);
+    let retry_max = retry_max(config, key, problems);
     let signer = signer(config, &format!("{key}.secret"), problems);
     let tls = tls(config, &format!("{key}.tls"), problems);
     let settings = HttpSettings {
@@ -94,6 +121,8 @@ pub(crate) fn resolve(
         concurrency: concurrency?,
         tls: tls?,
         parcels: ParcelLimits::of(context.envelope, context.batch),
+        header_limits: HeaderLimits { one_bytes: one?, all_bytes: all? },
+        retry_max: retry_max?,
     };
     without_contradiction(&settings, config, key, problems).then_some(settings)
 }
@@ -137,6 +166,14 @@ fn within<N: PartialOrd + fmt::Display>(
     let why = format!("must lie between {} and {}", range.start(), range.end());
     problems.add(format!("{key}.{name}"), why);
     None
+}
+
+fn retry_max(config: &HttpConfig, key: &str, problems: &mut Problems) -> Option<Duration> {
+    match config.retry_max_seconds {
+        None => Some(RETRY_MAX),
+        Some(seconds) => within("retry_max_seconds", seconds, RETRY_MAX_SECONDS, key, problems)
+            .map(Duration::from_secs),
+    }
 }
 
 fn signer(config: &HttpConfig, key: &str, problems: &mut Problems) -> Option<Signer> {

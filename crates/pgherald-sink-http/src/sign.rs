@@ -49,6 +49,12 @@ impl Signer {
         !self.keys.is_empty()
     }
 
+    /// How long a signature is, at most.
+    pub(crate) fn signature_bytes(&self) -> usize {
+        // A version, 32 bytes in base64, and a blank.
+        self.keys.len() * 48
+    }
+
     /// The value of `webhook-signature`: one signature for each key, in the order of the secrets.
     pub(crate) fn signature(&self, id: &str, timestamp_s: u64, body: &[u8]) -> String {
         let signature = |key: &hmac::Key| {

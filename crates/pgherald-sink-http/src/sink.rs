@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{
-    Batch, Event, FlowContext, Only, Open, Opened, Ordering, Outcomes, Published, Sink, SinkError,
-    Writer,
+    Batch, Event, FlowContext, Message, MessageId, Only, Open, Opened, Ordering, Outcomes,
+    Published, Sink, SinkError, Writer,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -15,10 +15,13 @@ use tokio::{
 use crate::{
     HttpSettings,
     client::Client,
+    clock::{DatabaseOffset, measured},
     composer::Composer,
     delivery::Delivery,
     error::{Fault, HttpError},
+    exchange::Exchange,
     jobs::Job,
+    patience::Patience,
     schedule::{Item, Schedule},
 };
 
@@ -32,13 +35,32 @@ const LEEWAY: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct HttpSink {
     settings: Arc<HttpSettings>,
     context: FlowContext,
+    patience: Arc<Patience>,
+    database: DatabaseOffset,
 }
 
 impl HttpSink {
     /// For one flow; nothing is connected before its first message.
     #[must_use]
     pub fn new(settings: HttpSettings, context: FlowContext) -> Self {
-        Self { settings: Arc::new(settings), context }
+        let patience = Patience::new(Some(settings.retry_max), context.budget.messages);
+        let (settings, patience) = (Arc::new(settings), Arc::new(patience));
+        Self { settings, context, patience, database: measured() }
+    }
+
+    /// For a flow that halts at a rejected message: one that a receiver asks to try again is tried
+    /// again without end, and its last answer is only shown.
+    #[must_use]
+    pub fn halting(mut self) -> Self {
+        self.patience = Arc::new(Patience::new(None, self.context.budget.messages));
+        self
+    }
+
+    /// Another way to know the database's clock than core's.
+    #[must_use]
+    pub fn with_database_offset(mut self, offset: DatabaseOffset) -> Self {
+        self.database = offset;
+        self
     }
 
     async fn open_writer(&self) -> Result<HttpWriter, HttpError> {
@@ -46,8 +68,12 @@ impl HttpSink {
         let composer = Composer::new(Arc::clone(&self.settings), &self.context);
         let schedule = Schedule::new(self.settings.parcels);
         let concurrency = self.settings.concurrency;
-        Ok(HttpWriter::start(composer.clone(), |inbound, tell| {
-            Delivery::new(client, composer, schedule, concurrency, inbound, tell)
+        let patience = Arc::clone(&self.patience);
+        let exchange =
+            Exchange { client, composer: composer.clone(), database: self.database.clone() };
+        let doors = Doors { composer, patience: Arc::clone(&patience) };
+        Ok(HttpWriter::start(doors, |inbound, tell| {
+            Delivery::new(exchange, patience, schedule, concurrency, inbound, tell)
         }))
     }
 }
@@ -59,6 +85,10 @@ impl Sink for HttpSink {
 
     fn outcomes_within(&self) -> std::time::Duration {
         self.settings.timeout + LEEWAY
+    }
+
+    fn last_answer(&self, id: &MessageId) -> Option<Arc<str>> {
+        self.patience.last_answer(id)
     }
 
     /// Sends nothing: a receiver has no question that it would not take for an event. That it is
@@ -74,9 +104,23 @@ impl Sink for HttpSink {
     }
 }
 
+/// What decides how a message goes.
+struct Doors {
+    composer: Composer,
+    patience: Arc<Patience>,
+}
+
+impl Doors {
+    /// Whether a message must not share its request: its own headers travel as headers, or its last
+    /// attempts in company came to nothing.
+    fn is_alone(&self, message: &Message) -> bool {
+        self.composer.is_alone(message) || self.patience.goes_alone(&message.id)
+    }
+}
+
 /// Dropping it ends its requests and connections.
 struct HttpWriter {
-    composer: Composer,
+    doors: Doors,
     jobs: mpsc::Sender<Job>,
     ended: watch::Receiver<Option<Fault>>,
     /// How many messages it has taken.
@@ -88,14 +132,14 @@ struct HttpWriter {
 
 impl HttpWriter {
     fn start(
-        composer: Composer,
+        doors: Doors,
         delivery: impl FnOnce(mpsc::Receiver<Job>, watch::Sender<Option<Fault>>) -> Delivery,
     ) -> Self {
         let (jobs, inbound) = mpsc::channel(JOBS_MAX);
         let (tell, ended) = watch::channel(None);
         let mut tasks = JoinSet::new();
         tasks.spawn(delivery(inbound, tell).run());
-        Self { composer, jobs, ended, taken: 0, outcomes: Outcomes::default(), _tasks: tasks }
+        Self { doors, jobs, ended, taken: 0, outcomes: Outcomes::default(), _tasks: tasks }
     }
 
     /// Takes messages up to the first one that will never be accepted.
@@ -106,10 +150,10 @@ impl HttpWriter {
             let message = &batch.messages[index];
             if !open.is_empty() {
                 open.push((place, Open::Unsent));
-            } else if let Err(why) = self.composer.check(message) {
+            } else if let Err(why) = self.doors.composer.check(message) {
                 open.push((place, Open::Rejected(why)));
             } else {
-                let alone = self.composer.is_alone(message);
+                let alone = self.doors.is_alone(message);
                 let (number, message) = (self.taken, message.clone());
                 self.taken += 1;
                 items.push(Item { job: 0, place, number, alone, message });

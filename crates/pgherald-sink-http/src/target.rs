@@ -5,7 +5,7 @@ use hyper::{Uri, header::HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use crate::config::Address;
+use crate::{clock::SigningClock, config::Address};
 
 /// One URL that requests are sent to.
 #[derive(Clone)]
@@ -20,6 +20,8 @@ pub(crate) struct Target {
     pub(crate) login: Option<HeaderValue>,
     pub(crate) is_tls: bool,
     pub(crate) is_loopback: bool,
+    /// Signs for this address.
+    pub(crate) clock: SigningClock,
 }
 
 impl Target {
@@ -55,6 +57,7 @@ impl Target {
             login,
             is_tls,
             is_loopback: is_loopback(&url),
+            clock: SigningClock::default(),
         })
     }
 }

@@ -8,6 +8,8 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
+use pgherald_core::Pem;
+
 use crate::{HttpSettings, error::HttpError, settings::TlsFiles};
 
 /// Reads the files; blocks.
@@ -23,33 +25,50 @@ pub(crate) fn config(settings: &HttpSettings) -> Result<ClientConfig, HttpError>
     let Some((certificate, key)) = &settings.tls.client else {
         return Ok(builder.with_no_client_auth());
     };
-    let chain = certificates(certificate)?;
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key, error))?;
-    builder.with_client_auth_cert(chain, private).map_err(|error| unusable(certificate, error))
+    let chain = certificates("tls.cert_file", certificate)?;
+    let private = private_key(key)?;
+    let client = builder.with_client_auth_cert(chain, private);
+    client.map_err(|error| unusable("tls.cert_file", certificate, error))
 }
 
 fn roots(files: &TlsFiles) -> Result<RootCertStore, HttpError> {
+    const KEY: &str = "tls.ca_file";
     let mut roots = RootCertStore::empty();
     // A system without certificates, or with some that cannot be read, still has ours; a server
     // that nobody vouches for is refused at its handshake.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = &files.ca {
-        for certificate in certificates(path)? {
-            roots.add(certificate).map_err(|error| unusable(path, error))?;
+        for certificate in certificates(KEY, path)? {
+            roots.add(certificate).map_err(|error| unusable(KEY, path, error))?;
         }
     }
     Ok(roots)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, HttpError> {
-    let read = || CertificateDer::pem_file_iter(path)?.collect::<Result<Vec<_>, _>>();
-    let found = read().map_err(|error| unusable(path, error))?;
-    match found.is_empty() {
-        true => Err(unusable(path, "it holds no certificate in PEM")),
-        false => Ok(found),
+fn certificates(key: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, HttpError> {
+    let content = read(key, path, Pem::Certificates)?;
+    let found = CertificateDer::pem_slice_iter(&content).collect::<Result<Vec<_>, _>>();
+    found.map_err(|error| unusable(key, path, error))
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, HttpError> {
+    const KEY: &str = "tls.key_file";
+    let content = read(KEY, path, Pem::PrivateKey)?;
+    PrivateKeyDer::from_pem_slice(&content).map_err(|error| unusable(KEY, path, error))
+}
+
+fn read(key: &'static str, path: &Path, wanted: Pem) -> Result<Vec<u8>, HttpError> {
+    let content = std::fs::read(path).map_err(|error| unusable(key, path, error))?;
+    match wanted.problem(path, &content) {
+        Some(why) => Err(unusable(key, path, why)),
+        None => Ok(content),
     }
 }
 
-fn unusable(path: &Path, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> HttpError {
-    HttpError::File { path: path.display().to_string(), source: source.into() }
+fn unusable(
+    key: &'static str,
+    path: &Path,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> HttpError {
+    HttpError::File { key, path: path.display().to_string(), source: source.into() }
 }

@@ -130,6 +130,7 @@ impl Link {
                 }
                 news = self.connection.news.recv() => match news {
                     Some(News::Denied(subject)) => return Ok(Heard::Denied(subject)),
+                    Some(News::InboxDenied(inbox)) => return Err(NatsError::InboxDenied(inbox)),
                     Some(News::Ended(why)) => return Err(NatsError::Disconnected(why)),
                     None => return Err(over()),
                 },
@@ -155,6 +156,7 @@ async fn ended(news: &mut mpsc::Receiver<News>, denied: &mut VecDeque<String>) -
     loop {
         match news.recv().await {
             Some(News::Ended(why)) => return NatsError::Disconnected(why),
+            Some(News::InboxDenied(inbox)) => return NatsError::InboxDenied(inbox),
             Some(News::Denied(subject)) if denied.len() < NEWS_MAX => denied.push_back(subject),
             Some(News::Denied(_)) => {}
             None => return over(),

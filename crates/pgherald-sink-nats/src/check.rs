@@ -2,7 +2,7 @@
 
 mod stream;
 
-use pgherald_core::{Finding, FlowContext, is_loopback};
+use pgherald_core::{Finding, FlowContext, is_loopback, mend_tls};
 
 use crate::{NatsSettings, connection::connect, error::NatsError};
 
@@ -76,23 +76,17 @@ fn illegal_subjects(settings: &NatsSettings, context: &FlowContext, key: &str) -
 fn connection_failed(error: NatsError, key: &str) -> Finding {
     let (at, fix) = match &error {
         NatsError::Credentials { .. } => (key.to_owned(), "correct the credentials"),
-        NatsError::File { .. } => (key.to_owned(), "correct the path or its permissions"),
-        NatsError::Handshake { source, .. } => (format!("{key}.tls"), mend_tls(&**source)),
+        NatsError::File { key: file, .. } => {
+            (format!("{key}.{file}"), "correct the path, its permissions or its content")
+        }
+        NatsError::Handshake { source, .. } => (format!("{key}.tls"), mend_tls(&chain(&**source))),
+        NatsError::Mute { .. } => (
+            format!("{key}.servers"),
+            "start the server, correct the address, or set tls.first = true where it has handshake_first",
+        ),
         _ => (format!("{key}.servers"), "start the server, or correct the address"),
     };
     Finding::error(at, chain(&error), fix)
-}
-
-/// What helps against a failed handshake, by what the TLS library says.
-fn mend_tls(error: &(dyn std::error::Error + 'static)) -> &'static str {
-    let text = chain(error);
-    if text.contains("received fatal alert") {
-        return "set tls.cert_file and tls.key_file to a certificate that the server trusts";
-    }
-    if text.contains("expired") {
-        return "renew the server's certificate";
-    }
-    "set tls.ca_file to the certificate that signed the server's"
 }
 
 /// An error and its causes in one line; a cause that its effect already spells out is left out.

@@ -26,6 +26,13 @@ pub struct NatsConfig {
     pub stream: Option<String>,
     /// Whether to create the stream where it is missing.
     pub create_stream: bool,
+    /// The JetStream domain, where the stream is not in the server's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain: Option<String>,
+    /// What the inboxes begin with on which answers come: `_INBOX` without it. The user needs the
+    /// permission to subscribe to everything below.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inbox_prefix: Option<String>,
     /// Takes every gap of the sink, instead of the subjects that the gap's channels name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap_subject: Option<String>,
@@ -67,6 +74,8 @@ pub struct TlsConfig {
     /// Certificates to trust besides the system's, in PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    /// Begin with TLS before the server has said anything, as one with `handshake_first` wants it.
+    pub first: bool,
     /// The client's certificate, in PEM, together with `key_file`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert_file: Option<PathBuf>,

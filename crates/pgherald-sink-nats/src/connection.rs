@@ -3,6 +3,7 @@
 use std::{
     error::Error,
     io,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -12,13 +13,14 @@ use std::{
 
 use async_nats::{
     Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ReconnectToServer, ServerAddr,
-    ServerError,
+    ServerError, jetstream,
 };
+use pgherald_core::{BoxError, Pem};
 use tokio::sync::mpsc;
 
 use crate::{
     NatsSettings,
-    error::NatsError,
+    error::{NatsError, texts},
     settings::{Login, Server, Tls},
 };
 
@@ -33,6 +35,8 @@ pub(crate) const NEWS_MAX: usize = 2_048;
 /// A client, and what happens to its connection.
 pub(crate) struct Connection {
     pub(crate) client: Client,
+    /// JetStream of the configured domain.
+    pub(crate) jetstream: jetstream::Context,
     pub(crate) news: mpsc::Receiver<News>,
 }
 
@@ -43,6 +47,8 @@ pub(crate) enum News {
     Ended(String),
     /// The server refused a publish to this subject.
     Denied(String),
+    /// The server refused a subscription to this inbox: no answer comes.
+    InboxDenied(String),
 }
 
 /// Connects to the first server that answers, beginning with the one at `first`.
@@ -57,6 +63,7 @@ pub(crate) async fn connect(
         let server = &settings.servers[(first + turn) % count];
         match connect_to(server, settings, name).await {
             Ok(connection) => return Ok(connection),
+            Err(error @ NatsError::File { .. }) => return Err(error),
             Err(error) => failed = error,
         }
     }
@@ -82,17 +89,25 @@ async fn connect_to(
             async move { drop(told) }
         });
     let options = once(options, server.address.clone());
-    let options = with_tls(options, settings.tls.as_ref());
+    let options = match &settings.inbox_prefix {
+        Some(prefix) => options.custom_inbox_prefix(prefix),
+        None => options,
+    };
+    let options = with_tls(options, settings.tls.as_ref()).await?;
     let login = server.login.as_ref().unwrap_or(&settings.login);
     let options = with_login(options, login).await?;
     let pool = [server.address.clone(), nowhere()];
     let connecting = options.connect(&pool[..]);
     match tokio::time::timeout(CONNECT_TIMEOUT * 2, connecting).await {
-        Ok(Ok(client)) => Ok(Connection { client, news }),
-        Ok(Err(error)) => Err(refused(&server.name, error)),
-        Err(elapsed) => {
-            Err(NatsError::Connect { server: server.name.clone(), source: elapsed.into() })
+        Ok(Ok(client)) => {
+            let jetstream = match &settings.domain {
+                Some(domain) => jetstream::with_domain(client.clone(), domain),
+                None => jetstream::new(client.clone()),
+            };
+            Ok(Connection { client, jetstream, news })
         }
+        Ok(Err(error)) => Err(refused(&server.name, error)),
+        Err(_) => Err(NatsError::Mute { server: server.name.clone() }),
     }
 }
 
@@ -122,7 +137,10 @@ fn news_of(event: Event) -> Option<News> {
         Event::ServerError(ServerError::AuthorizationViolation) => {
             Some(News::Ended("the server no longer accepts the credentials".into()))
         }
-        Event::ServerError(ServerError::Other(text)) => denied(&text).map(News::Denied),
+        Event::ServerError(ServerError::Other(text)) => {
+            let inbox = || denied(&text, "subscription").map(News::InboxDenied);
+            denied(&text, "publish").map(News::Denied).or_else(inbox)
+        }
         Event::ServerError(ServerError::SlowConsumer(_))
         | Event::Connected
         | Event::Draining
@@ -131,23 +149,52 @@ fn news_of(event: Event) -> Option<News> {
     }
 }
 
-/// The subject of `permissions violation for publish to "subject"`.
-fn denied(text: &str) -> Option<String> {
+/// The subject of `permissions violation for publish to "subject"`, or `for subscription to`.
+fn denied(text: &str, what: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
-    let at = lower.find("permissions violation for publish to ")?;
+    let at = lower.find(&format!("permissions violation for {what} to "))?;
     let named = text[at..].split('"').nth(1)?;
     Some(named.to_owned())
 }
 
-fn with_tls(mut options: ConnectOptions, tls: Option<&Tls>) -> ConnectOptions {
-    let Some(tls) = tls else { return options };
+async fn with_tls(
+    mut options: ConnectOptions,
+    tls: Option<&Tls>,
+) -> Result<ConnectOptions, NatsError> {
+    let Some(tls) = tls else { return Ok(options) };
+    usable(tls).await?;
+    if tls.first {
+        options = options.tls_first();
+    }
     if let Some(ca) = &tls.ca {
         options = options.add_root_certificates(ca.clone());
     }
     if let Some((cert, key)) = &tls.client {
         options = options.add_client_certificate(cert.clone(), key.clone());
     }
-    options.require_tls(true)
+    Ok(options.require_tls(true))
+}
+
+/// The client says little of a file that it cannot use, and nothing of one without a certificate.
+async fn usable(tls: &Tls) -> Result<(), NatsError> {
+    let client = tls.client.as_ref();
+    let files = [
+        ("tls.ca_file", tls.ca.as_ref(), Pem::Certificates),
+        ("tls.cert_file", client.map(|(cert, _)| cert), Pem::Certificates),
+        ("tls.key_file", client.map(|(_, key)| key), Pem::PrivateKey),
+    ];
+    for (key, path, wanted) in files {
+        let Some(path) = path else { continue };
+        let content = tokio::fs::read(path).await.map_err(|error| unusable(key, path, error))?;
+        if let Some(why) = wanted.problem(path, &content) {
+            return Err(unusable(key, path, why));
+        }
+    }
+    Ok(())
+}
+
+fn unusable(key: &'static str, path: &Path, source: impl Into<BoxError>) -> NatsError {
+    NatsError::File { key, path: path.display().to_string(), source: source.into() }
 }
 
 async fn with_login(options: ConnectOptions, login: &Login) -> Result<ConnectOptions, NatsError> {
@@ -157,23 +204,38 @@ async fn with_login(options: ConnectOptions, login: &Login) -> Result<ConnectOpt
             Ok(options.user_and_password(name.clone(), password.expose().to_owned()))
         }
         Login::Token(token) => Ok(options.token(token.expose().to_owned())),
-        Login::Credentials(path) => options.credentials_file(path).await.map_err(|source| {
-            NatsError::File { path: path.display().to_string(), source: source.into() }
-        }),
-        Login::Nkey(path) => match tokio::fs::read_to_string(path).await {
-            Ok(seed) => Ok(options.nkey(seed.trim().to_owned())),
-            Err(source) => {
-                Err(NatsError::File { path: path.display().to_string(), source: source.into() })
+        Login::Credentials(path) => {
+            let read = options.credentials_file(path).await;
+            read.map_err(|error| unusable("credentials_file", path, error))
+        }
+        Login::Nkey(path) => {
+            const KEY: &str = "nkey_file";
+            let seed = tokio::fs::read_to_string(path).await;
+            let seed = seed.map_err(|error| unusable(KEY, path, error))?.trim().to_owned();
+            match is_seed(&seed) {
+                true => Ok(options.nkey(seed)),
+                false => Err(unusable(KEY, path, "it holds no seed of a user (SU…)")),
             }
-        },
+        }
     }
+}
+
+/// Whether a text looks like an NKey seed: what the client says of another one blames the server.
+fn is_seed(text: &str) -> bool {
+    text.len() == 58
+        && text.starts_with("SU")
+        && text.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7'))
 }
 
 fn refused(server: &str, error: ConnectError) -> NatsError {
     let server = server.to_owned();
     match error.kind() {
+        ConnectErrorKind::TimedOut => NatsError::Mute { server },
         ConnectErrorKind::Authentication | ConnectErrorKind::AuthorizationViolation => {
             NatsError::Credentials { server, source: error.into() }
+        }
+        ConnectErrorKind::Io if texts(&error).contains("expected INFO, got nothing") => {
+            NatsError::Mute { server }
         }
         ConnectErrorKind::Tls => NatsError::Handshake { server, source: error.into() },
         ConnectErrorKind::Io if is_tls(&error) => {
@@ -181,7 +243,6 @@ fn refused(server: &str, error: ConnectError) -> NatsError {
         }
         ConnectErrorKind::ServerParse
         | ConnectErrorKind::Dns
-        | ConnectErrorKind::TimedOut
         | ConnectErrorKind::Io
         | ConnectErrorKind::MaxReconnects => NatsError::Connect { server, source: error.into() },
     }
@@ -201,7 +262,18 @@ mod tests {
     #[test]
     fn a_denied_subject_is_read_from_the_servers_text() {
         let text = "Permissions Violation for Publish to \"app.X\"";
-        assert_eq!(denied(text).as_deref(), Some("app.X"));
-        assert_eq!(denied("Permissions Violation for Subscription to \"a\""), None);
+        assert_eq!(denied(text, "publish").as_deref(), Some("app.X"));
+        let text = "Permissions Violation for Subscription to \"_INBOX.a.*\"";
+        assert_eq!(denied(text, "publish"), None);
+        assert_eq!(denied(text, "subscription").as_deref(), Some("_INBOX.a.*"));
+    }
+
+    #[test]
+    fn a_seed_is_known_by_its_look() {
+        let seed = format!("SU{}", "A2".repeat(28));
+        assert!(is_seed(&seed));
+        for other in ["", "UABC", &seed[1..], &seed.to_lowercase()] {
+            assert!(!is_seed(other), "{other}");
+        }
     }
 }

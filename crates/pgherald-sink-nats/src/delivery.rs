@@ -4,6 +4,7 @@ mod atomic;
 mod chain;
 mod core;
 
+use async_nats::header::NATS_MESSAGE_ID;
 use metrics::Counter;
 use tokio::sync::{mpsc, watch};
 
@@ -157,7 +158,12 @@ impl Delivery {
             error => error.class(),
         };
         if class != Class::Rejected {
-            return Err(error.into());
+            let id = self.jobs.piece(0).headers.get(NATS_MESSAGE_ID.as_ref());
+            let fault = match id {
+                Some(id) => Fault::about(error, id),
+                None => error.into(),
+            };
+            return Err(Stop::Fault(fault));
         }
         self.sent = 0;
         self.jobs.reject_front(Box::new(Fault::from(error)));

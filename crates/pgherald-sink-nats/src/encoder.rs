@@ -32,6 +32,36 @@ pub(crate) struct Limits {
     pub(crate) bound: Option<Vec<String>>,
 }
 
+/// Why no piece can be made of a message.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// Whatever the server takes.
+    Message(BoxError),
+    /// By what the server was last heard to take: it may have been mended since.
+    ByLimit(String),
+}
+
+impl From<Refusal> for BoxError {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Message(why) => why,
+            Refusal::ByLimit(why) => why.into(),
+        }
+    }
+}
+
+impl From<BoxError> for Refusal {
+    fn from(why: BoxError) -> Self {
+        Self::Message(why)
+    }
+}
+
+impl From<WrapError> for Refusal {
+    fn from(error: WrapError) -> Self {
+        Self::Message(error.into())
+    }
+}
+
 /// Turns messages into pieces.
 pub(crate) struct Encoder {
     wrapper: Wrapper,
@@ -60,6 +90,12 @@ impl Encoder {
         }
     }
 
+    /// What the server takes has changed.
+    pub(crate) fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+        self.cached.clear();
+    }
+
     /// Appends the pieces of one message: one, or for a gap one for each destination.
     ///
     /// # Errors
@@ -69,9 +105,9 @@ impl Encoder {
         place: u32,
         message: &Message,
         pieces: &mut Vec<Piece>,
-    ) -> Result<(), BoxError> {
+    ) -> Result<(), Refusal> {
         match &message.body {
-            Body::Unreadable(why) => Err(why.to_string().into()),
+            Body::Unreadable(why) => Err(Refusal::Message(why.to_string().into())),
             Body::Oversize(bytes) => Err(WrapError::Oversize(*bytes).into()),
             Body::Payload(_) | Body::Tombstone => {
                 let subject = self.subject(message)?;
@@ -99,7 +135,7 @@ impl Encoder {
         }
     }
 
-    fn subject(&mut self, message: &Message) -> Result<Subject, BoxError> {
+    fn subject(&mut self, message: &Message) -> Result<Subject, Refusal> {
         if let Some(known) = self.cached.get(&message.channel) {
             return Ok(known.clone());
         }
@@ -113,21 +149,25 @@ impl Encoder {
     }
 
     /// Configured destinations are checked when a writer opens; this is for those that data names.
-    fn bound(&self, subject: &str) -> Result<(), BoxError> {
+    fn bound(&self, subject: &str) -> Result<(), Refusal> {
         let takes = |patterns: &Vec<String>| {
             patterns.iter().any(|pattern| crate::subject::covers(pattern, subject))
         };
         if self.limits.bound.as_ref().is_none_or(takes) {
             return Ok(());
         }
-        Err("the stream does not take the subject that this message names".into())
+        let stream = self.stream.as_deref().unwrap_or_default();
+        Err(Refusal::ByLimit(format!(
+            "stream {stream} does not take {subject}: add it with nats stream edit {stream} --subjects, \
+             or correct subject"
+        )))
     }
 
     fn payload(&self, message: &Message) -> Result<Bytes, BoxError> {
         Ok(self.wrapper.body(message)?.unwrap_or_default())
     }
 
-    fn headers(&self, message: &Message, id: &str, payload: usize) -> Result<Headers, BoxError> {
+    fn headers(&self, message: &Message, id: &str, payload: usize) -> Result<Headers, Refusal> {
         let mut headers = Builder::default();
         self.wrapper.headers(message, &mut |name, value| headers.append(name, value))?;
         if let Some(stream) = &self.stream {
@@ -137,16 +177,16 @@ impl Encoder {
         let (headers, bytes) = headers.finish()?;
         let size = bytes + CONTROL_BYTES;
         if size > HEADER_BYTES_MAX {
-            return Err(format!("its headers have {size} bytes, more than 64 KiB").into());
+            let why = format!("its headers have {size} bytes, more than 64 KiB");
+            return Err(Refusal::Message(why.into()));
         }
         if size + payload > self.limits.message_bytes {
             let most = self.limits.message_bytes;
-            return Err(format!(
+            return Err(Refusal::ByLimit(format!(
                 "payload and headers have {} bytes, more than the {most} that the server takes \
                  (max_payload, or the stream's max_msg_size)",
                 size + payload
-            )
-            .into());
+            )));
         }
         Ok(headers)
     }

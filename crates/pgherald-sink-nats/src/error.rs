@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use pgherald_core::{BoxError, SinkError};
+use pgherald_core::{BoxError, SinkError, mend_tls};
 
 /// What a fault means for the flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,15 +33,19 @@ pub(crate) enum NatsError {
         source: BoxError,
     },
     #[error(
-        "the TLS handshake with {server} failed: check tls.ca_file and the server's certificate, and tls.cert_file if the server asks for one"
+        "{server} says nothing: start it, correct the address, or set tls.first = true where it has \
+         handshake_first (it stays silent until TLS begins)"
     )]
+    Mute { server: String },
+    #[error("the TLS handshake with {server} failed: {}", mend_tls(&texts(&**source)))]
     Handshake {
         server: String,
         #[source]
         source: BoxError,
     },
-    #[error("{path} cannot be read: correct the path or its permissions")]
+    #[error("{key}: {path} cannot be used: correct the path, its permissions or its content")]
     File {
+        key: &'static str,
         path: String,
         #[source]
         source: BoxError,
@@ -52,12 +56,19 @@ pub(crate) enum NatsError {
     Silent(Duration),
     #[error("no permission to publish to {0}: grant it to this user")]
     Denied(String),
+    #[error(
+        "no permission to subscribe to the inbox {0}: grant it to this user, or set nats.inbox_prefix \
+         to one that it may subscribe to"
+    )]
+    InboxDenied(String),
+    #[error("the server takes messages of {now} bytes now: the limits are read again")]
+    LimitsChanged { now: usize },
     #[error("nobody takes the subject now: the stream has no leader, or does not exist any more")]
     NoResponders,
     #[error("the JetStream request failed")]
     Request(#[source] BoxError),
     #[error(
-        "nobody answers JetStream requests: enable jetstream in the server's configuration and for this account, or use mode = \"core\""
+        "nobody answers JetStream requests: enable jetstream in the server's configuration and for this account, correct domain, or use mode = \"core\""
     )]
     NoJetStream,
     #[error(
@@ -94,6 +105,14 @@ fn hint(code: u64) -> &'static str {
         10054 => {
             ": the stream's max_msg_size is smaller than the message: raise it, or lower message_bytes_max"
         }
+        10065 => {
+            ": another stream takes one of the subjects: correct subject, or name that stream and take create_stream out"
+        }
+        10052 => ": create the stream by hand, and take create_stream out",
+        10027 | 10113 | 10120 | 10122 => {
+            ": raise the limits of this account, or create the stream by hand within them"
+        }
+        10169 => ": the stream is a counter and takes no messages: name another one",
         10097 => ": the headers of a message may hold 64 KiB",
         10060 => ": another stream takes this subject: correct stream or subject",
         10109 => ": the stream is sealed: name another one",
@@ -106,10 +125,12 @@ impl NatsError {
     /// The class of this error. The wildcard arm is the safe class.
     pub(crate) fn class(&self) -> Class {
         match self {
+            // The destination, or our way to it: an operator has to mend it.
             Self::Credentials { .. }
             | Self::Handshake { .. }
             | Self::File { .. }
             | Self::Denied(_)
+            | Self::InboxDenied(_)
             | Self::NoJetStream
             | Self::StreamMissing(_)
             | Self::SubjectNotBound { .. }
@@ -117,7 +138,10 @@ impl NatsError {
             | Self::Sealed(_)
             | Self::NoAck(_)
             | Self::OtherStream { .. } => Class::Blocked,
+            // The moment: nobody has judged a message.
             Self::Connect { .. }
+            | Self::Mute { .. }
+            | Self::LimitsChanged { .. }
             | Self::Disconnected(_)
             | Self::Silent(_)
             | Self::NoResponders
@@ -131,22 +155,46 @@ impl NatsError {
 /// The class of a JetStream error code.
 fn class_of(code: u64) -> Class {
     match code {
-        // About the message itself: too large, headers too large, a control header that it may not carry.
-        10054 | 10097 | 10165 | 10166 | 10168..=10171 | 10188..=10193 | 10111 => Class::Rejected,
-        // About the destination: full, out of storage, another stream's, sealed, not enabled.
-        10077 | 10047 | 10028 | 10002 | 10060 | 10109 | 10076 | 10039 | 10035 => Class::Blocked,
-        // Leader changes, overload, a broken chain, a restarting server, and what we do not know.
+        // The message: too large, headers too large, a control header that it may not carry.
+        10054 | 10097 | 10165 | 10166 | 10168 | 10170 | 10171 | 10188..=10193 | 10111 => {
+            Class::Rejected
+        }
+        // The destination: full, out of storage, another stream's, sealed, a counter, not enabled, or
+        // not to be created as it is configured.
+        10077 | 10047 | 10028 | 10002 | 10060 | 10109 | 10169 | 10076 | 10039 | 10035 | 10065
+        | 10052 | 10027 | 10113 | 10120 | 10122 => Class::Blocked,
+        // The moment: leader changes, overload, a broken chain, a restarting server, and what we do not know.
         _ => Class::Transient,
     }
 }
 
+/// An error and its causes.
+pub(crate) fn texts(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text = format!("{text}: {cause}");
+        next = cause.source();
+    }
+    text
+}
+
 /// An error that every open batch is told of.
 #[derive(Clone, Debug)]
-pub(crate) struct Fault(Arc<NatsError>);
+pub(crate) struct Fault {
+    error: Arc<NatsError>,
+    /// The id of the message that the server answered, where one is known.
+    about: Option<Arc<str>>,
+}
 
 impl Fault {
+    /// What the server answered to the message with that id.
+    pub(crate) fn about(error: NatsError, id: &str) -> Self {
+        Self { error: error.into(), about: Some(id.into()) }
+    }
+
     pub(crate) fn class(&self) -> Class {
-        self.0.class()
+        self.error.class()
     }
 
     pub(crate) fn session(&self) -> SinkError {
@@ -159,19 +207,23 @@ impl Fault {
 
 impl From<NatsError> for Fault {
     fn from(error: NatsError) -> Self {
-        Self(Arc::new(error))
+        Self { error: Arc::new(error), about: None }
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.error.fmt(f)?;
+        match &self.about {
+            Some(id) => write!(f, " (message {id})"),
+            None => Ok(()),
+        }
     }
 }
 
 impl Error for Fault {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.0.source()
+        self.error.source()
     }
 }
 
@@ -179,36 +231,52 @@ impl Error for Fault {
 mod tests {
     use super::*;
 
+    /// Is it the message, the destination, or the moment?
     #[test]
     fn every_refusal_has_its_class() {
         use Class::{Blocked, Rejected, Transient};
-        for (code, class) in [
-            (10054, Rejected),  // message size exceeds maximum allowed
-            (10097, Rejected),  // header size exceeds maximum allowed
-            (10165, Rejected),  // invalid per-message TTL
-            (10166, Rejected),  // per-message TTL is disabled
-            (10077, Blocked),   // maximum messages or bytes exceeded, discard new
-            (10047, Blocked),   // insufficient storage
-            (10028, Blocked),   // insufficient memory
-            (10002, Blocked),   // account limits
-            (10060, Blocked),   // expected stream does not match
-            (10109, Blocked),   // sealed
-            (10076, Blocked),   // JetStream not enabled
-            (10039, Blocked),   // JetStream not enabled for the account
-            (10035, Blocked),   // account not found
-            (10059, Transient), // stream not found: a leader change, until open() says otherwise
-            (10070, Transient), // wrong last message id: the chain broke
-            (10071, Transient), // wrong last sequence
-            (10158, Transient), // the same id is being stored
-            (10167, Transient), // too many requests
-            (10008, Transient), // system temporarily unavailable
-            (10009, Transient), // not the leader
-            (10023, Transient), // insufficient resources
-            (10176, Transient), // incomplete atomic batch
-            (10201, Transient), // atomic batch with a duplicate
-            (99999, Transient), // unknown
+        for (code, class, why) in [
+            (10054, Rejected, "the message: it exceeds max_msg_size"),
+            (10097, Rejected, "the message: its headers exceed 64 KiB"),
+            (10111, Rejected, "the message: a header of its own asks for a rollup"),
+            (10165, Rejected, "the message: a header of its own names no time to live"),
+            (10166, Rejected, "the message: a header of its own asks for a time to live"),
+            (10168, Rejected, "the message: a header of its own counts"),
+            (10188, Rejected, "the message: a header of its own schedules"),
+            (10077, Blocked, "the destination is full and discards new messages"),
+            (10047, Blocked, "the destination's storage is used up"),
+            (10028, Blocked, "the destination's memory is used up"),
+            (10002, Blocked, "the account's limits are reached"),
+            (10060, Blocked, "the destination: another stream has the subject"),
+            (10109, Blocked, "the destination is sealed"),
+            (10169, Blocked, "the destination counts, whatever the message"),
+            (10076, Blocked, "the destination's server has no JetStream"),
+            (10039, Blocked, "the destination's account has no JetStream"),
+            (10035, Blocked, "the destination's account does not exist"),
+            (10065, Blocked, "the destination cannot be created: another stream has its subjects"),
+            (10052, Blocked, "the destination cannot be created as it is configured"),
+            (10027, Blocked, "the destination cannot be created: too many streams"),
+            (10113, Blocked, "the destination cannot be created: the account wants max_bytes"),
+            (10120, Blocked, "the destination cannot be created: the account has no limits"),
+            (
+                10122,
+                Blocked,
+                "the destination cannot be created: the account's streams are smaller",
+            ),
+            (10058, Transient, "the moment: somebody else created it just now"),
+            (10059, Transient, "the moment: a leader changes, until open() says otherwise"),
+            (10070, Transient, "the moment: the chain broke"),
+            (10071, Transient, "the moment: the expected sequence was taken"),
+            (10158, Transient, "the moment: the same id is being stored"),
+            (10167, Transient, "the moment: too many requests"),
+            (10008, Transient, "the moment: the cluster has no answer"),
+            (10009, Transient, "the moment: not the leader"),
+            (10023, Transient, "the moment: resources are short"),
+            (10176, Transient, "the moment: an atomic batch was cut"),
+            (10201, Transient, "the moment: an atomic batch repeats what is stored"),
+            (99999, Transient, "unknown: in doubt it is not the message"),
         ] {
-            assert_eq!(class_of(code), class, "{code}");
+            assert_eq!(class_of(code), class, "{code}: {why}");
         }
     }
 
@@ -217,24 +285,46 @@ mod tests {
         use Class::{Blocked, Transient};
         let io = || BoxError::from("why");
         let server = || "a:1".to_owned();
-        for (error, class) in [
-            (NatsError::Connect { server: server(), source: io() }, Transient),
-            (NatsError::Credentials { server: server(), source: io() }, Blocked),
-            (NatsError::Handshake { server: server(), source: io() }, Blocked),
-            (NatsError::File { path: "x".into(), source: io() }, Blocked),
-            (NatsError::Disconnected("x".into()), Transient),
-            (NatsError::Silent(Duration::from_secs(5)), Transient),
-            (NatsError::Denied("x".into()), Blocked),
-            (NatsError::NoResponders, Transient),
-            (NatsError::Request(io()), Transient),
-            (NatsError::NoJetStream, Blocked),
-            (NatsError::StreamMissing("S".into()), Blocked),
-            (NatsError::Mirror("S".into()), Blocked),
-            (NatsError::Sealed("S".into()), Blocked),
-            (NatsError::NoAck("S".into()), Blocked),
-            (NatsError::Unreadable(io()), Transient),
+        let within = Duration::from_secs(5);
+        for (error, class, why) in [
+            (NatsError::Connect { server: server(), source: io() }, Transient, "the moment"),
+            (NatsError::Mute { server: server() }, Transient, "the moment: no answer yet"),
+            (NatsError::Credentials { server: server(), source: io() }, Blocked, "our login"),
+            (NatsError::Handshake { server: server(), source: io() }, Blocked, "a certificate"),
+            (
+                NatsError::File { key: "tls.ca_file", path: "x".into(), source: io() },
+                Blocked,
+                "a file of ours",
+            ),
+            (NatsError::Disconnected("x".into()), Transient, "the moment"),
+            (NatsError::Silent(within), Transient, "the moment: the answer is not known"),
+            (
+                NatsError::Denied("x".into()),
+                Blocked,
+                "the destination; the message, only where its own data names the subject",
+            ),
+            (NatsError::InboxDenied("x".into()), Blocked, "our permissions"),
+            (NatsError::LimitsChanged { now: 1 }, Transient, "the moment: read again at once"),
+            (NatsError::NoResponders, Transient, "the moment: a leader changes"),
+            (NatsError::Request(io()), Transient, "the moment: no answer"),
+            (NatsError::NoJetStream, Blocked, "the destination's server"),
+            (NatsError::StreamMissing("S".into()), Blocked, "the destination"),
+            (
+                NatsError::SubjectNotBound { stream: "S".into(), subject: "x".into() },
+                Blocked,
+                "the destination: the subject is configured",
+            ),
+            (NatsError::Mirror("S".into()), Blocked, "the destination"),
+            (NatsError::Sealed("S".into()), Blocked, "the destination"),
+            (NatsError::NoAck("S".into()), Blocked, "the destination"),
+            (
+                NatsError::OtherStream { wanted: "S".into(), got: "T".into() },
+                Blocked,
+                "the destination: another stream has the subject",
+            ),
+            (NatsError::Unreadable(io()), Transient, "in doubt it is not the message"),
         ] {
-            assert_eq!(error.class(), class, "{error}");
+            assert_eq!(error.class(), class, "{error}: {why}");
         }
     }
 

@@ -21,6 +21,7 @@ mod encoder;
 mod error;
 mod headers;
 mod jobs;
+mod limits;
 mod metrics;
 mod servers;
 mod settings;

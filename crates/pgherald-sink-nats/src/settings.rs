@@ -18,6 +18,10 @@ pub struct NatsSettings {
     pub(crate) login: Login,
     pub(crate) tls: Option<Tls>,
     pub(crate) subjects: Subjects,
+    /// Of JetStream, where it is not the server's own.
+    pub(crate) domain: Option<String>,
+    /// What inboxes begin with.
+    pub(crate) inbox_prefix: Option<String>,
     /// `None`: core mode.
     pub(crate) stream: Option<StreamName>,
 }
@@ -58,6 +62,8 @@ pub(crate) enum Login {
 #[derive(Clone)]
 pub(crate) struct Tls {
     pub(crate) ca: Option<PathBuf>,
+    /// Before the server says anything.
+    pub(crate) first: bool,
     pub(crate) client: Option<(PathBuf, PathBuf)>,
 }
 
@@ -73,12 +79,22 @@ pub(crate) fn resolve(
     let gap_subject = gap_subject(config, &format!("{key}.gap_subject"), problems);
     let template = template(config, &format!("{key}.subject"), problems);
     let stream = stream(config, key, problems);
+    let domain = domain(config, &format!("{key}.domain"), problems);
+    let inbox_prefix = inbox_prefix(config, &format!("{key}.inbox_prefix"), problems);
     let subjects = Subjects::new(template?, gap_subject?, context);
     let stream = stream?;
     if stream.as_ref().is_some_and(|stream| stream.create) {
         creatable(&subjects, key, problems)?;
     }
-    Some(NatsSettings { servers: servers?, login: login?, tls: tls?, subjects, stream })
+    Some(NatsSettings {
+        servers: servers?,
+        login: login?,
+        tls: tls?,
+        subjects,
+        domain: domain?,
+        inbox_prefix: inbox_prefix?,
+        stream,
+    })
 }
 
 fn servers(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Vec<Server>> {
@@ -190,7 +206,7 @@ fn tls(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Option
             return None;
         }
     };
-    Some(Some(Tls { ca: tls.ca_file.clone(), client }))
+    Some(Some(Tls { ca: tls.ca_file.clone(), first: tls.first, client }))
 }
 
 fn gap_subject(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Option<String>> {
@@ -264,6 +280,30 @@ fn stream(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Opt
             Some(Some(StreamName { name: name.clone(), create: config.create_stream }))
         }
     }
+}
+
+fn domain(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Option<String>> {
+    let Some(domain) = &config.domain else { return Some(None) };
+    if config.mode == Mode::Core {
+        let why = "has no meaning with mode = \"core\": take it out, or use mode = \"jetstream\"";
+        problems.add(key, why);
+        return None;
+    }
+    if !legal_stream(domain) {
+        problems.add(key, "is no domain: one name as jetstream.domain of the server has it");
+        return None;
+    }
+    Some(Some(domain.clone()))
+}
+
+fn inbox_prefix(config: &NatsConfig, key: &str, problems: &mut Problems) -> Option<Option<String>> {
+    let Some(prefix) = &config.inbox_prefix else { return Some(None) };
+    if let Err(why) = legal(prefix) {
+        problems
+            .add(key, format!("is no beginning of a subject, such as \"_INBOX_bridge\": {why}"));
+        return None;
+    }
+    Some(Some(prefix.clone()))
 }
 
 fn legal_stream(name: &str) -> bool {

@@ -17,9 +17,10 @@ use crate::{
     acks::Link,
     connection::connect,
     delivery::{Delivery, Way},
-    encoder::{Encoder, Limits},
+    encoder::{Encoder, Limits, Refusal},
     error::{Fault, NatsError},
     jobs::{Job, Piece},
+    limits::LimitsReader,
     metrics::broker_duplicates,
     stream,
 };
@@ -61,9 +62,11 @@ impl NatsSink {
             way = if info.config.allow_atomic_publish { Way::Atomic } else { Way::Chain };
             stream_name = info.config.name;
         }
+        let wanted = destinations(&self.settings, &self.context);
+        let reader = LimitsReader::new(&self.settings, wanted, &connection);
         let link = Link::new(connection).await?;
         let encoder = Encoder::new(&self.settings, &self.context, limits);
-        Ok(NatsWriter::start(encoder, |inbound| {
+        Ok(NatsWriter::start(encoder, reader, |inbound| {
             Delivery::new(link, inbound, way, stream_name, self.duplicates.clone())
         }))
     }
@@ -88,9 +91,18 @@ impl Sink for NatsSink {
     }
 }
 
+/// A batch as it goes to the server, and what is left of it.
+struct Encoded {
+    pieces: Vec<Piece>,
+    open: Vec<(u32, Open)>,
+    /// What the server takes refuses a message.
+    by_limit: bool,
+}
+
 /// One connection's writer. Dropping it ends the connection.
 struct NatsWriter {
     encoder: Encoder,
+    limits: LimitsReader,
     jobs: mpsc::Sender<Job>,
     ended: watch::Receiver<Option<Fault>>,
     outcomes: Outcomes,
@@ -99,34 +111,53 @@ struct NatsWriter {
 }
 
 impl NatsWriter {
-    fn start(encoder: Encoder, delivery: impl FnOnce(mpsc::Receiver<Job>) -> Delivery) -> Self {
+    fn start(
+        encoder: Encoder,
+        limits: LimitsReader,
+        delivery: impl FnOnce(mpsc::Receiver<Job>) -> Delivery,
+    ) -> Self {
         let (jobs, inbound) = mpsc::channel(JOBS_MAX);
         let (tell, ended) = watch::channel(None);
         let mut tasks = JoinSet::new();
         tasks.spawn(delivery(inbound).run(tell));
-        Self { encoder, jobs, ended, outcomes: Outcomes::default(), _tasks: tasks }
+        Self { encoder, limits, jobs, ended, outcomes: Outcomes::default(), _tasks: tasks }
+    }
+
+    /// Encodes what is accepted; a message that the limits refuse is held against limits that were
+    /// read for it, since they may have been mended.
+    async fn encode(&mut self, batch: &Batch, only: &Only) -> Result<Encoded, NatsError> {
+        let encoded = self.encode_once(batch, only);
+        if !encoded.by_limit {
+            return Ok(encoded);
+        }
+        let limits = self.limits.read_again().await?;
+        self.encoder.set_limits(limits);
+        Ok(self.encode_once(batch, only))
     }
 
     /// Encodes up to the first message that will never be accepted.
-    fn encode(&mut self, batch: &Batch, only: &Only) -> (Vec<Piece>, Vec<(u32, Open)>) {
+    fn encode_once(&mut self, batch: &Batch, only: &Only) -> Encoded {
         let (mut pieces, mut open) = (Vec::with_capacity(batch.messages.len()), Vec::new());
+        let mut by_limit = false;
         for index in only.places(batch.messages.len()) {
             let place = u32::try_from(index).expect("a batch has fewer than 2^32 messages");
             if !open.is_empty() {
                 open.push((place, Open::Unsent));
             } else if let Err(why) = self.encoder.encode(place, &batch.messages[index], &mut pieces)
             {
-                open.push((place, Open::Rejected(why)));
+                by_limit = matches!(why, Refusal::ByLimit(_));
+                open.push((place, Open::Rejected(why.into())));
             }
         }
-        (pieces, open)
+        Encoded { pieces, open, by_limit }
     }
 
     async fn hand_over(&mut self, batch: &Batch, only: &Only) -> Result<Published, SinkError> {
         if let Some(fault) = &*self.ended.borrow() {
             return Err(fault.session());
         }
-        let (pieces, open) = self.encode(batch, only);
+        let encoded = self.encode(batch, only).await;
+        let Encoded { pieces, open, .. } = encoded.map_err(|error| Fault::from(error).session())?;
         let stopped = !open.is_empty();
         let places = pieces.iter().map(|piece| piece.place).collect();
         let informed = self.outcomes.are_heard();

@@ -1,14 +1,14 @@
 //! The stream: found, or created where that is wished, and checked.
 
-use std::time::Duration;
-
-use async_nats::Client;
-use async_nats::jetstream::{
-    self, ErrorCode,
-    context::{CreateStreamErrorKind, GetStreamErrorKind, RequestError, RequestErrorKind},
-    stream::{Config, Info},
+use async_nats::{
+    Client,
+    jetstream::{
+        self, ErrorCode,
+        context::{CreateStreamErrorKind, GetStreamErrorKind, RequestError, RequestErrorKind},
+        stream::{Config, Info},
+    },
 };
-use tokio::time::timeout;
+use tokio::sync::mpsc;
 
 use crate::{
     NatsSettings,
@@ -18,23 +18,25 @@ use crate::{
     subject::covers,
 };
 
-/// How long a refusal may come behind a request that it explains.
-const DENIAL_WAIT: Duration = Duration::from_millis(100);
-
 /// The stream's description, or `None` where it does not exist.
 pub(crate) async fn find(
     connection: &mut Connection,
     name: &str,
 ) -> Result<Option<Info>, NatsError> {
-    match look_up(&connection.client, name).await {
-        // Who may not ask gets no answer, but is told so.
-        Err(error @ NatsError::Request(_)) => Err(denied(connection).await.unwrap_or(error)),
-        found => found,
+    let Connection { jetstream, news, .. } = connection;
+    tokio::select! {
+        found = look_up(jetstream, name) => found,
+        // Who may not ask, or not hear the answer, gets none, but is told so.
+        error = refusal(news) => Err(error),
     }
 }
 
-async fn look_up(client: &Client, name: &str) -> Result<Option<Info>, NatsError> {
-    match jetstream::new(client.clone()).get_stream(name).await {
+/// The stream's description as it is now, on a connection whose news another task reads.
+pub(crate) async fn look_up(
+    jetstream: &jetstream::Context,
+    name: &str,
+) -> Result<Option<Info>, NatsError> {
+    match jetstream.get_stream(name).await {
         Ok(stream) => Ok(Some(stream.cached_info().clone())),
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(refusal) => {
@@ -49,19 +51,19 @@ async fn look_up(client: &Client, name: &str) -> Result<Option<Info>, NatsError>
     }
 }
 
-/// The refusal behind a request without an answer. News of the connection's end is left for others:
-/// the connection is of no use then.
-async fn denied(connection: &mut Connection) -> Option<NatsError> {
-    let news = timeout(DENIAL_WAIT, connection.news.recv()).await.ok()??;
-    match news {
-        News::Denied(subject) => Some(NatsError::Denied(subject)),
-        News::Ended(why) => Some(NatsError::Disconnected(why)),
+/// What keeps a request from its answer.
+async fn refusal(news: &mut mpsc::Receiver<News>) -> NatsError {
+    match news.recv().await {
+        Some(News::Denied(subject)) => NatsError::Denied(subject),
+        Some(News::InboxDenied(inbox)) => NatsError::InboxDenied(inbox),
+        Some(News::Ended(why)) => NatsError::Disconnected(why),
+        None => NatsError::Disconnected("the client has given it up".into()),
     }
 }
 
 /// The stream that takes a subject, if there is one and we may ask.
-pub(crate) async fn of_subject(client: &Client, subject: &str) -> Option<String> {
-    jetstream::new(client.clone()).stream_by_subject(subject).await.ok()
+pub(crate) async fn of_subject(jetstream: &jetstream::Context, subject: &str) -> Option<String> {
+    jetstream.stream_by_subject(subject).await.ok()
 }
 
 /// The stream's description; creates it where it is missing and that is wished.
@@ -84,7 +86,7 @@ pub(crate) async fn find_or_create(
         allow_atomic_publish: client.is_server_compatible(2, 12, 0),
         ..Config::default()
     };
-    match jetstream::new(client.clone()).create_stream(config).await {
+    match connection.jetstream.create_stream(config).await {
         Ok(stream) => Ok(stream.cached_info().clone()),
         Err(error) => match error.kind() {
             CreateStreamErrorKind::JetStream(refusal) => Err(refused(&refusal)),

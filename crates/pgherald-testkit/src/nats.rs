@@ -173,6 +173,15 @@ impl Nats {
         }
     }
 
+    /// Reads the configuration file again (SIGHUP), as it was written with
+    /// [`write_config`](Self::write_config).
+    pub async fn reload(&self) -> Result<()> {
+        let count = || self.log().matches("Reloaded server configuration").count();
+        let before = count();
+        self.signal(Signal::HUP);
+        eventually("nats-server has reloaded", STOP, async || count() > before).await
+    }
+
     /// Freezes it (SIGSTOP): connections stay open and nobody answers.
     pub fn pause(&self) {
         self.signal(Signal::STOP);
@@ -209,7 +218,8 @@ impl Nats {
 
     /// The server says so in its log once JetStream has recovered; then it greets clients.
     async fn is_ready(&self) -> bool {
-        self.log().contains("Server is ready") && greets(self.port).await.is_some()
+        let is_silent = self.config_text().contains("handshake_first");
+        self.log().contains("Server is ready") && (is_silent || greets(self.port).await.is_some())
     }
 
     fn config_file(&self) -> PathBuf {

@@ -24,6 +24,10 @@ static LINES: OnceLock<Lines> = OnceLock::new();
 /// every disconnect the flow logs by itself, of nothing.
 const NOISY: &str = "sqlx=warn,async_nats=off,rdkafka=warn,librdkafka=warn,hyper=warn,rustls=warn";
 
+/// Off unless `RUST_LOG` names it: the NATS client says each of its attempts as an error, and that it
+/// does not reconnect, which the flow does.
+const SILENT: &str = "async_nats=off";
+
 /// How much is logged if `RUST_LOG` says nothing.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Verbosity {
@@ -105,13 +109,15 @@ impl Write for CleanLog {
 fn filter(verbosity: Verbosity) -> (EnvFilter, bool) {
     let usual = match verbosity {
         Verbosity::Run => format!("info,{NOISY}"),
-        Verbosity::Command => "error,rdkafka=off,librdkafka=off".to_owned(),
+        Verbosity::Command => format!("error,rdkafka=off,librdkafka=off,{SILENT}"),
     };
     match std::env::var("RUST_LOG") {
-        Ok(wanted) if !wanted.is_empty() => match EnvFilter::try_new(&wanted) {
-            Ok(filter) => (filter, false),
-            Err(_) => (EnvFilter::new(usual), true),
-        },
+        Ok(wanted) if !wanted.is_empty() => {
+            match EnvFilter::try_new(format!("{SILENT},{wanted}")) {
+                Ok(filter) => (filter, false),
+                Err(_) => (EnvFilter::new(usual), true),
+            }
+        }
         _ => (EnvFilter::new(usual), false),
     }
 }

@@ -5,7 +5,9 @@ compile_error!("pgherald without any sink carries nothing: enable `http`, `kafka
 
 use std::{sync::Arc, time::Duration};
 
-use pgherald_core::{Finding, FlowContext, Sink};
+#[cfg(feature = "http")]
+use pgherald_core::OnRejected;
+use pgherald_core::{Finding, FlowContext, FlowSettings, Sink};
 
 /// The destination of a flow.
 #[derive(Clone, Debug)]
@@ -32,12 +34,13 @@ impl SinkSettings {
     }
 
     /// What opens writers to this destination.
-    pub(crate) fn factory(&self, context: &FlowContext) -> Arc<dyn Sink> {
-        let context = context.clone();
+    pub(crate) fn factory(&self, flow: &FlowSettings) -> Arc<dyn Sink> {
+        let context = flow.context.clone();
         match *self {
             #[cfg(feature = "http")]
             Self::Http(ref settings) => {
-                Arc::new(pgherald_sink_http::HttpSink::new((**settings).clone(), context))
+                let sink = pgherald_sink_http::HttpSink::new((**settings).clone(), context);
+                Arc::new(if flow.on_rejected == OnRejected::Halt { sink.halting() } else { sink })
             }
             #[cfg(feature = "kafka")]
             Self::Kafka(ref settings) => {

@@ -43,7 +43,7 @@ pub(crate) fn wire(settings: &Settings, stop: &CancellationToken) -> (Work, Vec<
         let Flowing { source, outbox } = sources.flow(context, &plan.source);
         let (table, identity) = (plan.source.table(), plan.source.identity());
         let letters = letters.of_flow(context, table, identity);
-        let flow = Flow::new(plan.flow.clone(), source, plan.sink.factory(context))
+        let flow = Flow::new(plan.flow.clone(), source, plan.sink.factory(&plan.flow))
             .with_dead_letters(Arc::new(letters));
         views.push(view(plan, &flow, outbox));
         let (pipeline, sink) = (context.pipeline.clone(), context.sink.clone());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use pgherald_testkit::{Answer, Received};
+use pgherald_testkit::{Answer, Received, eventually_some};
 use serde_json::Value;
 
 use super::{ROOMY, Scene, history::number, messages};
@@ -93,4 +93,34 @@ async fn halt_sends_nothing_behind_it() {
         return scene.ends_well().await;
     }
     assert_eq!(scene.bridge.terminate(SOON).await.unwrap(), Some(1), "not everything was sent");
+}
+
+/// It is shown while it holds the front, and a gap takes its place after `retry_max_seconds`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_is_answered_500_for_ever_is_shown_and_given_up() {
+    let failing = |request: &Received| match number(request) {
+        Some(7) => Answer::Status(500),
+        _ => Answer::Status(204),
+    };
+    let scene = Scene::start(failing, "retry_max_seconds = 3").await;
+    scene.announce(0..100).await;
+    let shown = || async {
+        let status = scene.bridge.status().await.unwrap_or_default();
+        let oldest = &status["flows"][0]["oldest_message"];
+        let said = oldest["last_answer"].as_str().unwrap_or_default().to_owned();
+        let id = oldest["id"].as_str().unwrap_or_default().to_owned();
+        let hash = oldest["key_hash"].as_str().unwrap_or_default().to_owned();
+        (said.contains("answered 500") && said.contains(&id) && hash.len() == 16).then_some(id)
+    };
+    let shown = eventually_some("/status shows it", SOON, shown).await;
+    let id = shown.unwrap_or_else(|error| panic!("{error}"));
+    let gap = |received: &[Received]| {
+        let gaps = received.iter().filter(|it| it.is_gap() && it.is_confirmed());
+        gaps.filter_map(|gap| serde_json::from_slice::<Value>(&gap.body).ok())
+            .any(|gap| gap["reason"] == "rejected" && gap["id"] == id.as_str())
+    };
+    scene.hook.until(2 * SOON, gap).await.unwrap();
+    scene.history(99).await.assert_kept(100, &BTreeSet::from([7]));
+    assert_eq!(scene.metric("pgherald_messages_rejected_total").await, 1.0);
+    scene.ends_well().await;
 }

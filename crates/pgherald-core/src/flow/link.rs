@@ -18,7 +18,8 @@ use super::{
     replay::Replayed,
 };
 use crate::{
-    Batch, Checkpoint, FlowState, FlowStatus, GAPS_REMEMBERED, Gap, Ordering, Settled,
+    Batch, Checkpoint, FlowState, FlowStatus, GAPS_REMEMBERED, Gap, OldestMessage, Ordering,
+    Settled, Sink,
     metrics::FlowMetrics,
     window::{Released, Window},
 };
@@ -213,8 +214,16 @@ impl Link {
     }
 
     /// Looks at what only time changes.
-    pub(super) fn look(&self, waits_for: Option<Arc<str>>) {
+    pub(super) fn look(&self, waits_for: Option<Arc<str>>, sink: &dyn Sink) {
         self.change(|health| health.waits_for = waits_for);
+        let mut oldest = self.window().oldest_message().map(OldestMessage::of);
+        if let Some(oldest) = &mut oldest {
+            oldest.last_answer = sink.last_answer(&oldest.id);
+        }
+        self.status.send_if_modified(|status| {
+            status.oldest = oldest;
+            false
+        });
     }
 
     /// Whether the state is another one now, and logged.

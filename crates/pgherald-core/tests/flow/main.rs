@@ -2,6 +2,7 @@
 
 mod tap;
 
+mod after_a_fault;
 mod asked_to_wait;
 mod handing_over;
 mod standing;

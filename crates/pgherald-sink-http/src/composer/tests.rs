@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use http_body_util::BodyExt;
 use pgherald_core::{
@@ -61,7 +61,7 @@ fn parcel(messages: impl IntoIterator<Item = Message>) -> Vec<Item> {
 
 /// The headers of a request as text, and its body.
 async fn composed(composer: &Composer, parcel: &[Item]) -> (HeaderMap, Value) {
-    let request = composer.compose(parcel).unwrap();
+    let request = composer.compose(parcel, 7).unwrap();
     assert_eq!(request.method(), Method::POST);
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
@@ -94,16 +94,63 @@ async fn a_binary_message_is_its_payload_with_its_attributes_as_headers() {
 }
 
 #[tokio::test]
-async fn several_structured_messages_are_one_cloudevents_batch() {
+async fn every_request_of_a_batch_sink_is_a_batch() {
     let composer = composer(Envelope::Structured, json!({}));
-    let single = composed(&composer, &parcel([message(1, &[])])).await;
-    assert_eq!(single.0["content-type"], "application/cloudevents+json");
+    let own = [("X-Tenant", "a"), ("Content-Type", "text/plain")];
+    for one in [message(1, &[]), message(1, &own), gap()] {
+        let id = one.id.to_string();
+        let (headers, body) = composed(&composer, &parcel([one])).await;
+        assert_eq!(headers["content-type"], "application/cloudevents-batch+json");
+        assert_eq!(headers["webhook-id"], id, "the id of a batch of one is the message's");
+        let documents = body.as_array().expect("an array");
+        assert_eq!((documents.len(), documents[0]["id"].as_str()), (1, Some(&*id)));
+        assert_eq!(headers.get_all("content-type").iter().count(), 1);
+    }
+    let (headers, _) = composed(&composer, &parcel([message(1, &own)])).await;
+    assert_eq!(headers["x-tenant"], "a", "its own headers stay headers");
     let (headers, body) = composed(&composer, &parcel([message(1, &[]), message(2, &[])])).await;
     assert_eq!(headers["content-type"], "application/cloudevents-batch+json");
     assert_eq!(headers["webhook-id"], "5e55-1+2");
-    let documents = body.as_array().unwrap();
-    assert_eq!((documents.len(), &documents[0]), (2, &single.1));
-    assert_eq!(documents[1]["id"], "5e55-2");
+    let ids: Vec<_> = body.as_array().unwrap().iter().map(|it| it["id"].clone()).collect();
+    assert_eq!(ids, ["5e55-1", "5e55-2"]);
+}
+
+#[tokio::test]
+async fn an_empty_body_says_that_it_is_empty() {
+    let composer = composer(Envelope::Binary, json!({}));
+    for (body, length) in [
+        (Body::Payload(Bytes::new()), Some("0")),
+        (Body::Tombstone, Some("0")),
+        (Body::Payload(Bytes::from_static(b"x")), None),
+    ] {
+        let message = Message { body, ..message(1, &[]) };
+        let request = composer.compose(&parcel([message]), 7).unwrap();
+        let said = request.headers().get("content-length").map(|it| it.to_str().unwrap());
+        assert_eq!(said, length, "the client sets any other");
+    }
+}
+
+#[test]
+fn headers_that_receivers_refuse_are_named_with_their_size_as_sent() {
+    let composer = composer(Envelope::Binary, json!({}));
+    let with_key =
+        |key: &str| Message { key: Some(Bytes::from(key.to_owned())), ..message(1, &[]) };
+    // Each emoji is twelve bytes when it is encoded.
+    let refused = composer.check(&with_key(&"🎉".repeat(2_000))).unwrap_err().to_string();
+    assert!(refused.contains("header ce-partitionkey has 24015 bytes"), "{refused}");
+    assert!(refused.contains("http.header_bytes_max = 7500"), "{refused}");
+    assert!(composer.check(&with_key(&"🎉".repeat(600))).is_ok());
+    let value = "v".repeat(7_000);
+    let two = composer.check(&message(1, &[("x-a", &value), ("x-b", &value)]));
+    assert!(two.is_ok(), "{two:?}");
+    let three = message(1, &[("x-a", &value), ("x-b", &value), ("x-c", "v")]);
+    assert!(composer.check(&three).is_ok());
+    let three = message(1, &[("x-a", &value), ("x-b", &value), ("x-c", &value[..2_000])]);
+    let refused = composer.check(&three).unwrap_err().to_string();
+    assert!(refused.contains("http.headers_bytes_max = 15000"), "{refused}");
+    assert!(refused.contains("the largest is x-"), "{refused}");
+    let larger = self::composer(Envelope::Binary, json!({ "headers_bytes_max": 50_000 }));
+    assert!(larger.check(&three).is_ok());
 }
 
 #[test]

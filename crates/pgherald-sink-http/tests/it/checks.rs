@@ -1,11 +1,13 @@
 //! What `check` says, and that it sends nothing.
 
-use pgherald_core::{Envelope, Finding, Level};
+use pgherald_core::{Envelope, Finding, FlowContext, Level};
 use pgherald_sink_http::check;
 use pgherald_testkit::{Certificates, HttpReceiver, Scratch, eventually, free_port};
 use serde_json::{Value, json};
 
 use crate::rig::{SOON, context, resolve};
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLSwx";
 
 async fn findings(config: Value) -> Vec<Finding> {
     let context = context(Envelope::Binary, 1);
@@ -57,7 +59,7 @@ async fn certificates_are_looked_at() {
         (&good, &right, Level::Ok, "with TLS", ""),
         (&good, &wrong, Level::Error, "UnknownIssuer", "tls.ca_file"),
         (&old, &right, Level::Error, "expired", "renew"),
-        (&good, &nothing, Level::Error, "no certificate in PEM", "correct the path"),
+        (&good, &nothing, Level::Error, "no certificate in ", "correct the path"),
     ] {
         let found = only(json!({ "url": hook.url("/"), "tls": { "ca_file": ca } })).await;
         assert_eq!(found.level, level, "{found:?}");
@@ -72,6 +74,19 @@ async fn risks_are_warnings() {
     let warnings = findings.iter().filter(|it| it.level == Level::Warning);
     let subjects: Vec<_> = warnings.map(|it| it.subject.as_str()).collect();
     assert_eq!(subjects, ["http.url", "http.secret"]);
+    let secret = json!({ "url": "http://127.0.0.1:1/", "secret": SECRET });
+    for (source, envelope, warned) in [
+        ("outbox", Envelope::Binary, true),
+        ("wal", Envelope::None, true),
+        ("outbox", Envelope::Structured, false),
+        ("notify", Envelope::Binary, false),
+    ] {
+        let context = FlowContext { source, ..context(envelope, 1) };
+        let findings = check(&resolve(&secret, &context).unwrap(), &context, "http").await;
+        let warning = findings.iter().find(|it| it.level == Level::Warning);
+        let about = warning.map(|it| (it.subject.as_str(), it.text.contains("UTF-8")));
+        assert_eq!(about, warned.then_some(("http.secret", true)), "{source} {envelope:?}");
+    }
     let context = context(Envelope::Binary, 5);
     let settings = resolve(&json!({ "url": "http://127.0.0.1:1/" }), &context).unwrap();
     let findings = check(&settings, &context, "http").await;

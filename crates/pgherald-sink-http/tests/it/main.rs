@@ -1,8 +1,10 @@
 //! The sink against a receiver that records what it gets and breaks every rule it is told to.
 
 mod checks;
+mod clock;
 mod configuration;
 mod faults;
+mod healing;
 mod order;
 mod refusals;
 mod rig;

@@ -45,17 +45,26 @@ async fn a_refused_batch_goes_singly_up_to_the_message_that_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_takes_no_batches_gets_single_messages() {
+async fn every_request_of_a_batch_sink_is_a_batch_whatever_it_holds() {
     let hook = HttpReceiver::start().await.unwrap();
-    let is_batch = |it: &Received| it.header("content-type").unwrap().contains("-batch");
-    hook.answer(move |it| Answer::Status(if is_batch(it) { 415 } else { 204 }));
+    // It refuses batches of several, so that they are sent again.
+    let several = |it: &Received| it.header("webhook-id").unwrap().contains('+');
+    hook.answer(move |it| Answer::Status(if several(it) { 422 } else { 204 }));
     let sink = sink_of(&hook, json!({}), context(Envelope::Structured, 10));
     let mut writer = open(&sink).await;
-    let messages = (0..4).map(|n| message(n, Some(["a", "b"][n % 2]))).collect();
+    let mut messages: Vec<Message> = (0..4).map(|n| message(n, Some(["a", "b"][n % 2]))).collect();
+    messages[1].headers = [("x-tenant".into(), "acme".into())].into_iter().collect();
+    messages[2].body = pgherald_core::Body::Payload("x".repeat(2 << 20).into());
     let confirmation = publish(&mut *writer, messages).await;
     assert_eq!(fates(vec![confirmation]).await, ["ok"]);
     let received = hook.received();
     assert_eq!(received.iter().filter(|it| it.is_confirmed()).count(), 4);
+    for request in &received {
+        let said = request.header("content-type");
+        assert_eq!(said, Some("application/cloudevents-batch+json"), "{request:?}");
+        assert!(request.body.starts_with(b"["), "an array");
+    }
+    assert!(received.iter().any(|it| it.header("x-tenant") == Some("acme")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

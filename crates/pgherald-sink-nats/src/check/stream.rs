@@ -37,11 +37,13 @@ impl Wanted<'_> {
     pub(super) async fn findings(&self, connection: &mut Connection) -> Vec<Finding> {
         let at = format!("{}.stream", self.key);
         match stream::find(connection, &self.wanted.name).await {
-            Ok(Some(info)) => self.of_stream(&connection.client, &info, &at).await,
-            Ok(None) => vec![self.missing(&connection.client, at).await],
+            Ok(Some(info)) => self.of_stream(connection, &info, &at).await,
+            Ok(None) => vec![self.missing(connection, at).await],
             Err(error) => {
                 let fix = match error {
                     NatsError::Denied(_) => "grant it, and publishing to the sink's subjects",
+                    NatsError::InboxDenied(_) => "grant it, or set inbox_prefix",
+                    NatsError::Disconnected(_) | NatsError::Request(_) => "try again",
                     _ => "enable JetStream for this account",
                 };
                 vec![Finding::error(at, chain(&error), fix)]
@@ -49,12 +51,13 @@ impl Wanted<'_> {
         }
     }
 
-    async fn of_stream(&self, client: &Client, info: &Info, at: &str) -> Vec<Finding> {
+    async fn of_stream(&self, connection: &Connection, info: &Info, at: &str) -> Vec<Finding> {
         let name = &self.wanted.name;
+        let client = &connection.client;
         let usable = stream::usable(info, &destinations(self.settings, self.context));
         let mut findings = vec![match usable {
             Ok(()) => Finding::ok(at, format!("stream {name} takes the sink's subjects")),
-            Err(error) => self.unusable(client, error, at).await,
+            Err(error) => self.unusable(connection, error, at).await,
         }];
         findings.extend(full(info, at));
         findings.extend(atomic(client, info, at));
@@ -66,13 +69,13 @@ impl Wanted<'_> {
         findings
     }
 
-    async fn missing(&self, client: &Client, at: String) -> Finding {
+    async fn missing(&self, connection: &Connection, at: String) -> Finding {
         let name = &self.wanted.name;
         let bound = self.settings.subjects.to_bind();
         let subjects = bound.join(",");
         let mut others = Vec::new();
         for subject in bound {
-            others.extend(stream::of_subject(client, &subject).await);
+            others.extend(stream::of_subject(&connection.jetstream, &subject).await);
         }
         if let Some(other) = others.first() {
             return Finding::error(
@@ -98,11 +101,11 @@ impl Wanted<'_> {
         )
     }
 
-    async fn unusable(&self, client: &Client, error: NatsError, at: &str) -> Finding {
+    async fn unusable(&self, connection: &Connection, error: NatsError, at: &str) -> Finding {
         let NatsError::SubjectNotBound { stream, subject } = &error else {
             return Finding::error(at, Fault::from(error).to_string(), "name another stream");
         };
-        if let Some(other) = stream::of_subject(client, subject).await {
+        if let Some(other) = stream::of_subject(&connection.jetstream, subject).await {
             return Finding::error(
                 at,
                 format!("stream {stream} does not take {subject}: stream {other} does"),

@@ -32,7 +32,15 @@ impl Stored {
 }
 
 pub(crate) async fn client(url: &str) -> Client {
-    async_nats::connect(url).await.expect("the server is up")
+    // The client takes no login from an address.
+    let (login, server) = url.trim_start_matches("nats://").rsplit_once('@').unwrap_or(("", url));
+    let options = match login.split_once(':') {
+        Some((user, password)) => {
+            async_nats::ConnectOptions::with_user_and_password(user.into(), password.into())
+        }
+        None => async_nats::ConnectOptions::new(),
+    };
+    options.connect(server).await.expect("the server is up")
 }
 
 pub(crate) async fn create_stream(url: &str, config: Config) {

@@ -9,6 +9,8 @@ pub enum Answer {
     Status(u16),
     /// This status with one more header.
     With(u16, &'static str, String),
+    /// This status with a body.
+    Says(u16, &'static str),
     /// The answer after a while.
     After(Duration, Box<Answer>),
     /// This status and a part of the body that it announces, then a reset.
@@ -25,7 +27,10 @@ impl Answer {
     /// The status, if there is one.
     pub fn status(&self) -> Option<u16> {
         match self {
-            Self::Status(status) | Self::With(status, ..) | Self::Torn(status) => Some(*status),
+            Self::Status(status)
+            | Self::With(status, ..)
+            | Self::Says(status, _)
+            | Self::Torn(status) => Some(*status),
             Self::After(_, answer) => answer.status(),
             Self::Reset | Self::Close | Self::Hang => None,
         }

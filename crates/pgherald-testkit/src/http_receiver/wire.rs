@@ -106,6 +106,7 @@ async fn give(
     let (status, more, length, goes_on) = match &answer {
         Answer::Status(status) => (*status, String::new(), 0, true),
         Answer::With(status, name, value) => (*status, format!("{name}: {value}\r\n"), 0, true),
+        Answer::Says(status, body) => (*status, String::new(), body.len(), true),
         Answer::Torn(status) => (*status, String::new(), 1_000, false),
         Answer::Reset => {
             send(stream, b"HTTP/1.1 2").await?;
@@ -125,6 +126,9 @@ async fn give(
     };
     state.answered(number);
     send(stream, head.as_bytes()).await?;
+    if let Answer::Says(_, body) = &answer {
+        send(stream, body.as_bytes()).await?;
+    }
     if goes_on { Ok(true) } else { reset(stream) }
 }
 

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use pgherald_core::{FlowStatus, Gap, rfc3339};
+use pgherald_core::{FlowStatus, Gap, OldestMessage, rfc3339};
 use pgherald_outbox::OutboxReport;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -46,9 +46,32 @@ pub(super) struct FlowDocument<'a> {
     pub(super) reason_age: Duration,
     pub(super) in_flight_messages: usize,
     pub(super) in_flight_bytes: usize,
+    /// What holds the front of the flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) oldest_message: Option<OldestDocument>,
     pub(super) gaps: Vec<Gap>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) outbox: Option<OutboxDocument>,
+}
+
+/// The oldest message that is not settled. No key is shown, only its hash.
+#[derive(Debug, Serialize)]
+pub(super) struct OldestDocument {
+    id: String,
+    key_hash: Option<String>,
+    since: String,
+    last_answer: Option<Arc<str>>,
+}
+
+impl From<OldestMessage> for OldestDocument {
+    fn from(oldest: OldestMessage) -> Self {
+        Self {
+            id: oldest.id.to_string(),
+            key_hash: oldest.key_hash.map(|hash| format!("{hash:016x}")),
+            since: rfc3339(oldest.since).to_string(),
+            last_answer: oldest.last_answer,
+        }
+    }
 }
 
 /// How a flow stands in its outbox.
@@ -99,6 +122,7 @@ impl FlowView {
             reason_age: status.reason_since.elapsed().unwrap_or_default(),
             in_flight_messages: status.in_flight_messages,
             in_flight_bytes: status.in_flight_bytes,
+            oldest_message: status.oldest.map(Into::into),
             gaps: status.gaps.into(),
             outbox: self.outbox.as_ref().map(|report| report.borrow().clone().into()),
         }

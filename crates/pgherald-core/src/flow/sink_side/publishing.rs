@@ -21,9 +21,6 @@ use crate::{
     window::{Sequence, Turn},
 };
 
-/// How long open outcomes are waited for after a fault.
-const OUTCOMES_WITHIN: Duration = Duration::from_secs(5);
-
 /// Why publishing ended.
 pub(super) enum End {
     /// The attachment is over.
@@ -35,7 +32,7 @@ pub(super) enum End {
 pub(super) struct Publishing<'a, 'b> {
     link: &'a Link,
     policy: &'a mut Policy,
-    /// How long open outcomes are waited for behind a rejected message.
+    /// How long open outcomes are waited for, behind a rejected message and after a fault.
     outcomes_within: Duration,
     keeper: Option<&'a mut Keeper<'b>>,
     outcomes: FuturesUnordered<BoxFuture<'static, Resolution>>,
@@ -341,13 +338,14 @@ impl<'a, 'b> Publishing<'a, 'b> {
 
     /// After a fault: what is still to be said of earlier batches, for a while.
     async fn collect_outcomes(&mut self) {
+        let within = self.outcomes_within;
         let all = async {
             while let Some(resolution) = self.outcomes.next().await {
                 // The fault is known already; this outcome only says what was confirmed.
                 let _ = self.resolve(resolution);
             }
         };
-        let _ = timeout(OUTCOMES_WITHIN, all).await;
+        let _ = timeout(within, all).await;
     }
 }
 

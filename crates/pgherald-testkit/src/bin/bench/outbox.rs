@@ -2,6 +2,7 @@
 
 mod backlog;
 mod churn;
+mod distance;
 mod idle;
 mod load;
 mod raw_table;
@@ -22,7 +23,8 @@ use crate::servers::{Envelope, Flow, Servers, Target};
 
 const USAGE: &str = "usage: bench outbox [--rows N] [--rounds N] [--seconds N] [--churn-rows N] \
                      [--churn-rate N] [--wakes N] \
-                     [--only backlog,steady,churn,idle,wake,send] [--out DIRECTORY]";
+                     [--far-rows N] \
+                     [--only backlog,steady,churn,idle,wake,send,distance] [--out DIRECTORY]";
 
 /// The source of every flow. It takes all channels, in causal order, and deletes what is settled.
 const SOURCE: &str = "[pipelines.bench.source.outbox]\nchannels = [\"*\"]\n";
@@ -42,6 +44,8 @@ struct Options {
     churn_rate: usize,
     /// Messages that come alone.
     wakes: usize,
+    /// Rows of each backlog whose database is far away.
+    far_rows: usize,
     /// The parts to measure.
     parts: Vec<Part>,
     /// Where the tables are written as JSON, and the backlog as SVG.
@@ -57,11 +61,19 @@ enum Part {
     Idle,
     Wake,
     Send,
+    Distance,
 }
 
 impl Part {
-    const ALL: [Self; 6] =
-        [Self::Backlog, Self::Steady, Self::Churn, Self::Idle, Self::Wake, Self::Send];
+    const ALL: [Self; 7] = [
+        Self::Backlog,
+        Self::Steady,
+        Self::Churn,
+        Self::Idle,
+        Self::Wake,
+        Self::Send,
+        Self::Distance,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -71,6 +83,7 @@ impl Part {
             Self::Idle => "idle",
             Self::Wake => "wake",
             Self::Send => "send",
+            Self::Distance => "distance",
         }
     }
 
@@ -87,7 +100,7 @@ pub(crate) async fn run(words: &[String]) -> Result<()> {
     let facts = json!({
         "rows": options.rows, "rounds": options.rounds, "seconds": options.seconds,
         "churn_rows": options.churn_rows, "churn_rate": options.churn_rate,
-        "wakes": options.wakes,
+        "wakes": options.wakes, "far_rows": options.far_rows,
     });
     let mut report = Report::new("outbox", options.out.clone(), facts);
     for part in &options.parts {
@@ -98,6 +111,7 @@ pub(crate) async fn run(words: &[String]) -> Result<()> {
             Part::Idle => idle::measure(&servers, &table, &options).await?,
             Part::Wake => wake::measure(&servers, &table, &options).await?,
             Part::Send => send::measure(&servers, &table, &options).await?,
+            Part::Distance => distance::measure(&servers, &table, &options).await?,
         };
         report.add(section)?;
     }
@@ -114,6 +128,7 @@ fn options(words: &[String]) -> Result<Options> {
         churn_rows: 10_000_000,
         churn_rate: 30_000,
         wakes: 300,
+        far_rows: 20_000,
         parts: Part::ALL.to_vec(),
         out: PathBuf::from("target/bench"),
     };
@@ -124,6 +139,7 @@ fn options(words: &[String]) -> Result<Options> {
             "--seconds" => options.seconds = value.number()?,
             "--churn-rows" => options.churn_rows = value.number()?,
             "--churn-rate" => options.churn_rate = value.number()?,
+            "--far-rows" => options.far_rows = value.number()?,
             "--wakes" => options.wakes = value.number()?,
             "--only" => options.parts = value.names().map(Part::of).collect::<Result<_>>()?,
             "--out" => options.out = value.path(),
@@ -149,7 +165,7 @@ mod tests {
             options(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).ok()
         };
         let all = parse("").expect("nothing is needed");
-        assert_eq!((all.rows, all.churn_rows, all.parts.len()), (1_000_000, 10_000_000, 6));
+        assert_eq!((all.rows, all.churn_rows, all.parts.len()), (1_000_000, 10_000_000, 7));
         let some = parse("--only wake,send --rows 5").expect("they are known");
         assert_eq!((some.parts, some.rows), (vec![Part::Wake, Part::Send], 5));
         for refused in ["--only fax", "--only", "--only backlog,", "--rows none"] {

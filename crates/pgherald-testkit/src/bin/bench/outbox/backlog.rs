@@ -56,10 +56,10 @@ struct Measured {
 }
 
 /// One backlog through the bridge.
-struct Drained {
-    rate: f64,
+pub(super) struct Drained {
+    pub(super) rate: f64,
     /// Processor seconds of the bridge for a million rows.
-    cpu: f64,
+    pub(super) cpu: f64,
     peak_mb: f64,
 }
 
@@ -155,7 +155,12 @@ async fn drain(
 
 /// The clock runs from the first rows that are confirmed: starting is another measurement.
 async fn watch(bridge: &Bridge, rows: usize) -> Result<Drained> {
-    let deadline = Duration::from_secs(60 + (rows / SLOWEST) as u64);
+    drained(bridge, rows, SLOWEST).await
+}
+
+/// The same, for at least so many rows a second.
+pub(super) async fn drained(bridge: &Bridge, rows: usize, slowest: usize) -> Result<Drained> {
+    let deadline = Duration::from_secs(60 + (rows / slowest) as u64);
     let watching = async {
         let (first, cpu_before, began) = confirmed(bridge, 1.0).await;
         let (all, cpu, ended) = confirmed(bridge, rows as f64).await;

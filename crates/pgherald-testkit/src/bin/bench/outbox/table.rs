@@ -35,12 +35,21 @@ impl Table {
         PgConnection::connect(&self.url).await.map_err(because)
     }
 
-    /// Adds rows, in large transactions.
+    /// Adds rows without a key, in large transactions.
     pub(crate) async fn fill(&self, rows: usize) -> Result<()> {
+        self.fill_with("NULL", rows).await
+    }
+
+    /// Adds rows with so many keys in turn.
+    pub(crate) async fn fill_keyed(&self, keys: usize, rows: usize) -> Result<()> {
+        self.fill_with(&format!("'key-' || n % {keys}"), rows).await
+    }
+
+    async fn fill_with(&self, key: &str, rows: usize) -> Result<()> {
         let mut connection = self.connect().await?;
         let sql = format!(
-            "INSERT INTO pgherald.outbox (channel, payload) \
-             SELECT '{CHANNEL}', repeat('x', {BYTES}) FROM generate_series(1, $1)"
+            "INSERT INTO pgherald.outbox (channel, key, payload) \
+             SELECT '{CHANNEL}', {key}, repeat('x', {BYTES}) FROM generate_series(1, $1) AS n"
         );
         let mut left = rows;
         while left > 0 {

@@ -1,0 +1,136 @@
+//! One request and its answer, signed again where the receiver refused it for its time.
+
+use hyper::StatusCode;
+use pgherald_core::BoxError;
+
+use crate::{
+    client::{Client, Failure},
+    clock::{AWAY_S_MIN, DatabaseOffset, database_is_away},
+    composer::Composer,
+    error::{Class, Fault, HttpError, Said},
+    schedule::Item,
+};
+
+/// What became of a request.
+pub(crate) enum Answer {
+    /// 2xx.
+    Confirmed,
+    /// The receiver will never take this, or it cannot be sent.
+    Rejected(BoxError),
+    /// The session is over.
+    Fault {
+        fault: Fault,
+        /// The request may have arrived.
+        sent: bool,
+        /// What the receiver said of the messages.
+        said: Said,
+    },
+}
+
+/// Everything that one request needs.
+#[derive(Clone)]
+pub(crate) struct Exchange {
+    pub(crate) client: Client,
+    pub(crate) composer: Composer,
+    pub(crate) database: DatabaseOffset,
+}
+
+impl Exchange {
+    /// Sends a parcel and waits for its answer.
+    pub(crate) async fn run(&self, parcel: &[Item]) -> Answer {
+        let at_s = self.composer.target(parcel).clock.now_s();
+        let answered = match self.once(parcel, at_s).await {
+            Err(Failed::Answered(failure)) if self.may_be_about_time(&failure) => {
+                self.again(parcel, at_s, failure).await
+            }
+            answered => answered,
+        };
+        match answered {
+            Ok(()) => Answer::Confirmed,
+            Err(Failed::Illegal(why)) => Answer::Rejected(why),
+            Err(Failed::Answered(Failure { error, sent })) => match error.class() {
+                Class::Rejected => Answer::Rejected(error.into()),
+                _ => {
+                    let said = if sent { error.said() } else { Said::Unheard };
+                    let fault = Fault::new(error, Composer::id(parcel));
+                    Answer::Fault { fault, sent, said }
+                }
+            },
+        }
+    }
+
+    async fn once(&self, parcel: &[Item], at_s: u64) -> Result<(), Failed> {
+        let request = self.composer.compose(parcel, at_s).map_err(Failed::Illegal)?;
+        let target = self.composer.target(parcel);
+        self.client.send(target, request).await.map_err(Failed::Answered)
+    }
+
+    /// Whether the receiver may have refused the time of the signature: receivers answer with any of
+    /// these.
+    fn may_be_about_time(&self, failure: &Failure) -> bool {
+        let status = failure.error.status();
+        self.composer.signs()
+            && status.is_some_and(|status| {
+                matches!(
+                    status,
+                    StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+                )
+            })
+    }
+
+    /// The request that was signed for `at_s` was refused: the answer's `Date` tells whether for its
+    /// time. Only a time that the receiver took is kept.
+    async fn again(&self, parcel: &[Item], at_s: u64, refused: Failure) -> Result<(), Failed> {
+        let Some(date_s) = refused.error.date_s() else {
+            return Err(self.blame_the_clock(parcel, at_s, refused));
+        };
+        if date_s.abs_diff(at_s) <= AWAY_S_MIN {
+            return Err(Failed::Answered(refused));
+        }
+        match self.once(parcel, date_s).await {
+            Ok(()) => {
+                self.corrected(parcel, date_s);
+                Ok(())
+            }
+            Err(Failed::Answered(failure)) if self.may_be_about_time(&failure) => {
+                Err(self.blame_the_clock(parcel, at_s, failure))
+            }
+            failed => failed,
+        }
+    }
+
+    /// While this machine's clock and the database's differ, nobody knows whether the message or its
+    /// time was refused.
+    fn blame_the_clock(&self, parcel: &[Item], at_s: u64, failure: Failure) -> Failed {
+        let away = database_is_away(&self.database, at_s);
+        let (Some(ahead_s), Some(status)) = (away, failure.error.status()) else {
+            return Failed::Answered(failure);
+        };
+        let origin = self.composer.target(parcel).origin.clone();
+        let error = HttpError::Clock { origin, status, ahead_s };
+        Failed::Answered(Failure { error, ..failure })
+    }
+
+    fn corrected(&self, parcel: &[Item], accepted_s: u64) {
+        let target = self.composer.target(parcel);
+        if let Some(ahead_s) = target.clock.correct(accepted_s) {
+            let (pipeline, sink) = self.composer.flow();
+            tracing::warn!(
+                pipeline,
+                sink,
+                ahead_s,
+                "the clock of this machine is wrong by {} s: {} refused a signature for its time; \
+                 requests are signed with the receiver's time from now on; set the clock right (NTP)",
+                ahead_s.unsigned_abs(),
+                target.origin
+            );
+        }
+    }
+}
+
+/// Why a request was not taken.
+enum Failed {
+    /// No request can be made of the message.
+    Illegal(BoxError),
+    Answered(Failure),
+}
