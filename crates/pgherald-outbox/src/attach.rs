@@ -12,9 +12,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
     cursor::{self, Stored},
-    error::source_error,
+    error::{failed, source_error},
     flow::{FlowFacts, HEARTBEAT, STATEMENT_WITHIN},
     incarnation::Incarnation,
+    late,
     server::TableFacts,
     traits::Traits,
 };
@@ -110,7 +111,11 @@ async fn begin(
 ) -> Result<(TableFacts, Incarnation, Stored), SourceError> {
     set(connection, &statement_timeout(BEGIN_WITHIN)).await?;
     let (facts, incarnation) = verify(connection, flow).await?;
-    let beginning = cursor::read_or_begin(connection, flow, &facts, &incarnation);
+    let beginning = async {
+        let looking = late::before_attach(connection, flow).await;
+        looking.map_err(|error| failed("look for rows below the cursor", &error))?;
+        cursor::read_or_begin(connection, flow, &facts, &incarnation).await
+    };
     let stored = timeout(BEGIN_WITHIN, beginning).await.unwrap_or_else(|_| {
         Err(source_error(PostgresError::transient("the flow could not begin: no answer")))
     })?;

@@ -5,9 +5,12 @@ use pgherald_postgres::{PostgresError, PostgresSettings, Purpose, open, query, s
 use sqlx::PgConnection;
 
 use crate::{
-    OutboxSettings, attach::session_settings, flow::STATEMENT_WITHIN, keeper::read_cursors,
-    measure::unrouted, retention::groups, server::TableFacts, traits::Traits,
+    OutboxSettings, attach::session_settings, cursors, flow::STATEMENT_WITHIN, late,
+    report::came_in, retention::groups, server::TableFacts, traits::Traits, unrouted::Walk,
 };
+
+/// How long a scan of the table may take, of which there are a few.
+const LOOK_WITHIN: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Looks at the outbox as a flow would, takes no lock, and reports under `key` (the source's dotted
 /// name) what keeps it from being read without loss, and what costs.
@@ -55,7 +58,7 @@ async fn look(
     let traits = Traits::read(connection, &facts).await.map_err(of)?;
     let mut findings: Vec<Finding> =
         traits.flaws(settings).into_iter().map(|flaw| flaw.finding(subject)).collect();
-    findings.extend(without_sink(connection, settings, subject).await.map_err(of)?);
+    findings.extend(stranded(connection, settings, subject).await.map_err(of)?);
     if findings.is_empty() {
         let text = format!("{} can be read without loss", settings.table);
         findings.push(Finding::ok(subject, text));
@@ -63,27 +66,44 @@ async fn look(
     Ok(findings)
 }
 
-/// Channels with rows that no registered sink takes: they stay for ever.
-async fn without_sink(
+/// Rows that stay for ever: of channels that no registered sink takes, or below a cursor.
+async fn stranded(
     connection: &mut PgConnection,
     settings: &OutboxSettings,
     subject: &str,
 ) -> Result<Vec<Finding>, sqlx::Error> {
-    let cursors = read_cursors(connection, &settings.table).await?;
-    if cursors.is_empty() {
-        return Ok(Vec::new());
+    let look = cursors::look(connection, &settings.table).await?;
+    let mut findings = Vec::new();
+    for cursor in &look.cursors {
+        let rows =
+            late::rows_below(connection, &settings.table, &look, cursor, LOOK_WITHIN).await?;
+        if rows > 0 {
+            findings.push(Finding::error(
+                subject,
+                format!(
+                    "{} below the cursor of {}: neither sent nor deleted until someone decides",
+                    came_in(rows),
+                    cursor.name()
+                ),
+                "look with `pgherald outbox late list`, then `pgherald outbox late send` or `drop`",
+            ));
+        }
     }
-    let groups = groups(&cursors);
-    let Some(group) = groups.iter().find(|group| group.settled.is_none()) else {
-        return Ok(Vec::new());
-    };
-    let channels = unrouted(connection, &settings.table, group).await?;
-    let finding = |(channel, rows): (String, u64)| {
-        Finding::warning(
-            subject,
-            format!("no sink takes channel {channel:?}: {rows} rows stay in {}", settings.table),
-            "add the channel to a sink, or delete the rows",
-        )
-    };
-    Ok(channels.into_iter().map(finding).collect())
+    let groups = groups(&look.cursors);
+    if let Some(group) = groups.iter().find(|group| group.settled.is_none())
+        && !look.cursors.is_empty()
+    {
+        let mut walk = Walk::default();
+        walk.go_on(connection, &settings.table, group, LOOK_WITHIN).await?;
+        findings.extend(walk.most().into_iter().map(|it| unrouted(it, settings, subject)));
+    }
+    Ok(findings)
+}
+
+fn unrouted((channel, rows): (String, u64), settings: &OutboxSettings, subject: &str) -> Finding {
+    Finding::warning(
+        subject,
+        format!("no sink takes channel {channel:?}: {rows} rows stay in {}", settings.table),
+        "add the channel to a sink, or delete the rows",
+    )
 }

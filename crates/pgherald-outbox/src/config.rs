@@ -65,6 +65,17 @@ pub enum Retain {
     Keep,
 }
 
+impl Retain {
+    /// As it is written in the configuration.
+    #[must_use]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Delete => "delete",
+            Self::Keep => "keep",
+        }
+    }
+}
+
 /// An `outbox` source that can be run.
 #[derive(Clone, Debug)]
 pub struct OutboxSettings {

@@ -322,6 +322,15 @@ pub(crate) async fn write(
     query(connection, &sql).await?.first().map(|row| row.try_get(0)).transpose()
 }
 
+/// The token that is stored; `None`: the row is gone.
+pub(crate) async fn read_token(
+    connection: &mut PgConnection,
+    flow: &FlowFacts,
+) -> Result<Option<Token>, sqlx::Error> {
+    let sql = format!("SELECT token::text FROM pgherald.cursor WHERE {}", key(flow));
+    query(connection, &sql).await?.first().map(|row| row.try_get(0)).transpose()
+}
+
 /// Somebody else wrote the cursor, or took it away: the flow reads what is stored.
 pub(crate) fn lost() -> SourceError {
     let text = "the cursor was changed, restored or removed by somebody else; the flow goes on from \

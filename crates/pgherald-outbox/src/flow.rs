@@ -5,7 +5,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicI64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use pgherald_core::FlowContext;
@@ -17,7 +17,10 @@ use crate::{
     OutboxReport, OutboxSettings,
     doorbell::Bell,
     error::{Behind, Contradiction},
+    measure::Backlog,
     metrics::FlowMetrics,
+    position::Position,
+    report::Late,
     traits::Flaw,
 };
 
@@ -48,6 +51,18 @@ pub(crate) struct FlowFacts {
     set_back_to: AtomicI64,
     memory: Mutex<Memory>,
     report: watch::Sender<OutboxReport>,
+    /// What the carrier in this process wrote last into the cursor.
+    written: Mutex<Option<Written>>,
+    /// The keeper saw another token in the cursor.
+    doubted: AtomicBool,
+}
+
+/// A write of the cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Empty: 0.1.0 wrote it.
+    pub(crate) token: String,
+    pub(crate) position: Position,
 }
 
 /// What outlives a session.
@@ -78,6 +93,7 @@ impl FlowFacts {
         let (carried, set_back_to) = (AtomicBool::new(false), AtomicI64::new(-1));
         let memory = Mutex::default();
         let report = watch::Sender::default();
+        let (written, doubted) = (Mutex::default(), AtomicBool::new(false));
         Self {
             context,
             settings,
@@ -91,6 +107,8 @@ impl FlowFacts {
             set_back_to,
             memory,
             report,
+            written,
+            doubted,
         }
     }
 
@@ -187,12 +205,87 @@ impl FlowFacts {
     }
 
     /// Tells what was measured.
-    pub(crate) fn publish(&self, report: OutboxReport) {
-        self.metrics.backlog.set(report.backlog_messages as f64);
-        self.metrics.oldest_age.set(report.oldest_age.as_secs_f64());
-        let unrouted: u64 = report.unrouted.iter().map(|(_, rows)| rows).sum();
-        self.metrics.unrouted.set(unrouted as f64);
-        self.report.send_replace(report);
+    pub(crate) fn tell_measured(&self, backlog: Backlog, unrouted: &[(String, u64)]) {
+        self.metrics.backlog.set(backlog.messages as f64);
+        self.metrics.oldest_age.set(backlog.oldest_age.as_secs_f64());
+        let rows: u64 = unrouted.iter().map(|(_, rows)| rows).sum();
+        self.metrics.unrouted.set(rows as f64);
+        self.report.send_modify(|report| {
+            report.backlog_messages = backlog.messages;
+            report.oldest_age = backlog.oldest_age;
+            report.unrouted = unrouted.to_vec();
+        });
+    }
+
+    /// Tells whether rows came in below the cursor, and logs when that changes.
+    pub(crate) fn tell_late(&self, late: Option<Late>) {
+        let (pipeline, sink) = (self.pipeline(), self.sink());
+        let known = self.report.borrow().late.clone();
+        match (&known, &late) {
+            (None, Some(late)) => tracing::warn!(pipeline, sink, "{}", late.told()),
+            (Some(_), None) => {
+                tracing::info!(
+                    pipeline,
+                    sink,
+                    "no row below the cursor waits for a decision any more"
+                );
+            }
+            _ => {}
+        }
+        self.metrics.late.set(late.as_ref().map_or(0.0, |late| late.messages as f64));
+        if known != late {
+            self.report.send_modify(|report| report.late = late);
+        }
+    }
+
+    /// Tells whether the keeper has not done its work for too long, and logs when that changes.
+    pub(crate) fn tell_neglected(&self, neglected: Option<Arc<str>>) {
+        let known = self.report.borrow().neglected.clone();
+        if known.as_ref().map(|(reason, _)| reason) == neglected.as_ref() {
+            return;
+        }
+        let (pipeline, sink) = (self.pipeline(), self.sink());
+        match &neglected {
+            Some(neglected) => tracing::warn!(pipeline, sink, "{neglected}"),
+            None => tracing::info!(pipeline, sink, "the outbox's keeper works again"),
+        }
+        let neglected = neglected.map(|reason| (reason, SystemTime::now()));
+        self.report.send_modify(|report| report.neglected = neglected);
+    }
+
+    /// The flow is not carried any more: nothing is known.
+    pub(crate) fn tell_nothing(&self) {
+        self.metrics.backlog.set(0.0);
+        self.metrics.oldest_age.set(0.0);
+        self.metrics.unrouted.set(0.0);
+        self.metrics.late.set(0.0);
+        *self.last_written() = None;
+        self.report.send_replace(OutboxReport::default());
+    }
+
+    /// The carrier wrote this position, or read it at its attach.
+    pub(crate) fn set_written(&self, token: Option<&str>, position: &Position) {
+        let token = token.unwrap_or_default().to_owned();
+        *self.last_written() = Some(Written { token, position: position.clone() });
+    }
+
+    /// Somebody else may have written the cursor.
+    pub(crate) fn doubt_cursor(&self) {
+        self.doubted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody may have, since this was asked last.
+    pub(crate) fn take_doubt(&self) -> bool {
+        self.doubted.swap(false, Ordering::Relaxed)
+    }
+
+    /// What the cursor must hold for as long as nobody else wrote it.
+    pub(crate) fn written(&self) -> Option<Written> {
+        self.last_written().clone()
+    }
+
+    fn last_written(&self) -> MutexGuard<'_, Option<Written>> {
+        self.written.lock().expect("no panic happens under this lock")
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory> {

@@ -3,36 +3,53 @@
 //! One session a process and outbox, apart from the readers', so that neither waits for the other.
 //! Of several processes the one that holds the keeper's lock deletes; all of them must carry a flow.
 
+mod duty;
+mod roll;
+
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use pgherald_core::Backoff;
-use pgherald_postgres::{PostgresError, PostgresSettings, Purpose, bounded, literal, open, query};
+use pgherald_postgres::{PostgresError, PostgresSettings, Purpose, bounded, open, query};
 use sqlx::{PgConnection, Row};
 use tokio::time::{Instant, sleep};
 
+pub(crate) use self::duty::PATIENCE;
+use self::{duty::Duty, roll::Roll};
 use crate::{
     Retain, TableName,
     attach::session_settings,
+    attempt::{self, Refusal, attempt},
+    cursors::{Look, look},
+    deletion::{Deleted, Locked, Piece},
     flow::{FlowFacts, STATEMENT_WITHIN},
+    late::LateWatch,
     measure::{Schedule, Seen},
-    position::Position,
     ranges::Ranges,
     retention::{Channels, Cursor, Group, Progress, groups},
     server::{KEEPER, TableFacts},
 };
 
-/// Rows in one DELETE: a few milliseconds.
-const PIECE_ROWS: i64 = 5_000;
+/// How long one group may be deleted from before the next one has its turn.
+const TURN: Duration = Duration::from_millis(250);
 /// How long a round may delete before it looks at the cursors again.
 const ROUND: Duration = Duration::from_millis(500);
-/// Behind a round that deleted something.
+/// Behind a round that left something to delete.
 const PAUSE_BUSY: Duration = Duration::from_millis(100);
+/// Behind a round that found a cursor moved.
+const PAUSE_MOVING: Duration = Duration::from_millis(500);
 const PAUSE_IDLE: Duration = Duration::from_secs(2);
+/// After a lock was in the way, locked rows are passed over for so long.
+const AROUND_LOCKS: Duration = Duration::from_secs(10);
+/// What was passed over is looked at again so often, and for at most one part in [`SWEEP_SHARE`] of
+/// the time.
+const SWEEP_EVERY: Duration = Duration::from_secs(5);
+const SWEEP_SHARE: u32 = 20;
 
 pub(crate) struct Keeper {
     postgres: PostgresSettings,
     table: TableName,
     flows: Vec<Arc<FlowFacts>>,
+    patience: Duration,
 }
 
 struct Session<'a> {
@@ -40,8 +57,58 @@ struct Session<'a> {
     connection: PgConnection,
     facts: TableFacts,
     holds_lock: bool,
-    progress: BTreeMap<Channels, Progress>,
+    sweeps: BTreeMap<Channels, Sweep>,
+    /// The group that has its turn first.
+    turn: usize,
+    /// What becomes of locked rows, until then.
+    locked: Option<(Instant, Locked)>,
     measured: Schedule,
+    late: Vec<LateWatch>,
+    /// The positions of the round before.
+    positions: Vec<(i64, usize)>,
+}
+
+/// One run over everything that a group has settled.
+struct Sweep {
+    progress: Progress,
+    began: Instant,
+    spent: Duration,
+}
+
+/// What a round came to.
+#[derive(Default)]
+struct Outcome {
+    /// There is more to delete.
+    busy: bool,
+    moving: bool,
+    /// Something was deleted or measured.
+    worked: bool,
+    /// Rows could not be deleted, or not be told apart.
+    refused: Option<Refusal>,
+    /// Nothing could be measured.
+    unmeasured: Option<Refusal>,
+}
+
+impl Outcome {
+    fn take(&mut self, done: Result<(), Refusal>) {
+        match done {
+            Ok(()) => self.worked = true,
+            Err(refused) => self.refused = Some(refused),
+        }
+    }
+
+    /// What kept the keeper from its work. What cannot be measured is no matter while rows go.
+    fn fault(&self) -> Option<&Refusal> {
+        self.refused.as_ref().or(self.unmeasured.as_ref().filter(|_| !self.worked))
+    }
+
+    fn pause(&self) -> Duration {
+        match (self.busy, self.moving) {
+            (true, _) => PAUSE_BUSY,
+            (false, true) => PAUSE_MOVING,
+            (false, false) => PAUSE_IDLE,
+        }
+    }
 }
 
 impl Keeper {
@@ -49,35 +116,35 @@ impl Keeper {
         postgres: PostgresSettings,
         table: TableName,
         flows: Vec<Arc<FlowFacts>>,
+        patience: Duration,
     ) -> Self {
-        Self { postgres, table, flows }
+        Self { postgres, table, flows, patience }
     }
 
     /// Faults are retried: rows stay a little longer.
     pub(crate) async fn run(self) {
-        let mut said = None;
+        let (mut duty, mut roll) = (Duty::new(self.patience), Roll::default());
         loop {
             while !self.carries() {
+                duty.rests();
                 sleep(PAUSE_IDLE / 4).await;
             }
-            let Err(fault) = self.keep().await else {
-                said = None;
-                continue;
-            };
-            if said.as_ref() != Some(&fault) {
-                self.log(&fault);
+            if let Err(fault) = self.keep(&mut duty, &mut roll).await {
+                self.tell(&mut duty, &fault);
+                sleep(Backoff::default().cap).await;
             }
-            said = Some(fault);
-            sleep(Backoff::default().cap).await;
         }
     }
 
-    fn log(&self, fault: &PostgresError) {
-        tracing::warn!(
-            table = %self.table,
-            error = %fault,
-            "settled rows of the outbox cannot be deleted now"
-        );
+    fn tell(&self, duty: &mut Duty, fault: &PostgresError) {
+        if duty.failed(&fault.to_string()) {
+            tracing::warn!(
+                table = %self.table,
+                error = %fault,
+                "settled rows of the outbox cannot be deleted now"
+            );
+        }
+        duty.tell(&self.table, &self.flows);
     }
 
     /// Whether a flow of this process is attached.
@@ -91,11 +158,20 @@ impl Keeper {
     }
 
     /// Works until this process carries nothing any more.
-    async fn keep(&self) -> Result<(), PostgresError> {
+    async fn keep(&self, duty: &mut Duty, roll: &mut Roll) -> Result<(), PostgresError> {
         let mut session = Session::begin(self).await?;
         while self.carries() {
-            let busy = session.round().await?;
-            sleep(if busy { PAUSE_BUSY } else { PAUSE_IDLE }).await;
+            let outcome = session.round(roll).await?;
+            match outcome.fault() {
+                Some(refused) => {
+                    let fault = session.explain(refused).await?;
+                    self.tell(duty, &fault);
+                }
+                None if outcome.worked => duty.done(),
+                None => {}
+            }
+            duty.tell(&self.table, &self.flows);
+            sleep(outcome.pause()).await;
         }
         Ok(())
     }
@@ -105,7 +181,11 @@ impl<'a> Session<'a> {
     async fn begin(keeper: &'a Keeper) -> Result<Self, PostgresError> {
         let (mut connection, _) = open(&keeper.postgres, Purpose::Outbox, None).await?;
         let facts = TableFacts::require(&mut connection, &keeper.table).await?;
-        let settings = session_settings() + "; SET synchronous_commit = off";
+        let settings = format!(
+            "{}; {}; SET synchronous_commit = off",
+            session_settings(),
+            attempt::settings()
+        );
         let setting = query(&mut connection, &settings);
         bounded("begin the outbox keeper's session", STATEMENT_WITHIN, setting).await?;
         Ok(Self {
@@ -113,48 +193,86 @@ impl<'a> Session<'a> {
             connection,
             facts,
             holds_lock: false,
-            progress: BTreeMap::new(),
+            sweeps: BTreeMap::new(),
+            turn: 0,
+            locked: None,
             measured: Schedule::default(),
+            late: keeper.flows.iter().map(|_| LateWatch::default()).collect(),
+            positions: Vec::new(),
         })
     }
 
-    /// Looks at the cursors, deletes and measures; true if there is more to delete.
-    async fn round(&mut self) -> Result<bool, PostgresError> {
-        let reading = read_cursors(&mut self.connection, &self.keeper.table);
-        let cursors = bounded("read the cursors", STATEMENT_WITHIN, reading).await?;
+    /// Looks at the cursors, deletes, looks for late rows and measures.
+    async fn round(&mut self, roll: &mut Roll) -> Result<Outcome, PostgresError> {
+        let looking = look(&mut self.connection, &self.keeper.table);
+        let look = bounded("read the cursors", STATEMENT_WITHIN, looking).await?;
+        self.require_same_table(&look)?;
         let looking = self.facts.newest(&mut self.connection);
         let newest = bounded("read the outbox's sequence", STATEMENT_WITHIN, looking).await?;
-        self.tell_who_is_behind(&cursors, newest);
-        let groups = groups(&cursors);
-        let busy = self.may_delete(&cursors, newest).await? && self.delete(&groups).await?;
+        self.tell_who_is_behind(&look, newest);
+        let groups = groups(&look.cursors);
+        let mut outcome = Outcome { moving: self.have_moved(&look), ..Outcome::default() };
+        if self.may_delete(&look, roll).await? {
+            self.delete(&groups, &mut outcome).await?;
+        }
+        self.look_for_late(&look, &mut outcome).await?;
         let Self { keeper, connection, measured, .. } = self;
-        let seen = Seen { table: &keeper.table, cursors: &cursors, groups: &groups, newest };
-        let measuring = measured.measure(connection, &keeper.flows, &seen);
-        bounded("measure the outbox", STATEMENT_WITHIN, measuring).await?;
-        Ok(busy)
+        let seen = Seen { table: &keeper.table, cursors: &look.cursors, groups: &groups, newest };
+        if let Some(done) = measured.measure(connection, &keeper.flows, &seen).await? {
+            match done {
+                Ok(()) => outcome.worked = true,
+                Err(refused) => outcome.unmeasured = Some(refused),
+            }
+        }
+        Ok(outcome)
     }
 
-    /// A sequence that is set back while flows run issues ids behind them.
-    fn tell_who_is_behind(&self, cursors: &[Cursor], newest: i64) {
+    fn require_same_table(&self, look: &Look) -> Result<(), PostgresError> {
+        if look.table == Some(self.facts.table) {
+            return Ok(());
+        }
+        let text = format!("the outbox {} is gone or another table now", self.keeper.table);
+        Err(PostgresError::transient(text))
+    }
+
+    fn have_moved(&mut self, look: &Look) -> bool {
+        let position = |it: &Cursor| (it.position.high, it.position.missing.len());
+        let positions: Vec<_> = look.cursors.iter().map(position).collect();
+        let moved = self.positions != positions;
+        self.positions = positions;
+        moved
+    }
+
+    /// A sequence that is set back while flows run issues ids behind them. And a cursor that somebody
+    /// else wrote is to be read again.
+    fn tell_who_is_behind(&self, look: &Look, newest: i64) {
         for flow in &self.keeper.flows {
             let behind = |it: &Cursor| it.is_of(flow) && it.position.high > newest;
-            if cursors.iter().any(behind) {
+            if look.cursors.iter().any(behind) {
                 flow.was_set_back(newest);
+            }
+            let other = |it: &Cursor| {
+                it.is_of(flow) && flow.written().is_some_and(|written| written.token != it.token)
+            };
+            if look.cursors.iter().any(other) {
+                flow.doubt_cursor();
             }
         }
     }
 
-    /// Nothing is deleted before every sink of this process is registered, or while the sequence
-    /// stands below a cursor: then ids are issued again, and a cursor says nothing about them.
-    async fn may_delete(&mut self, cursors: &[Cursor], newest: i64) -> Result<bool, PostgresError> {
-        let known = |flow: &Arc<FlowFacts>| cursors.iter().any(|cursor| cursor.is_of(flow));
-        if !self.keeper.deletes() || !self.keeper.flows.iter().all(known) {
+    /// Nothing is deleted before every sink of this process is registered, or while a cursor that was
+    /// there is gone.
+    async fn may_delete(&mut self, look: &Look, roll: &mut Roll) -> Result<bool, PostgresError> {
+        let asking = roll.is_complete(&mut self.connection, &look.cursors);
+        let complete = bounded("look for cursors that are gone", STATEMENT_WITHIN, asking).await?;
+        let known = |flow: &Arc<FlowFacts>| look.cursors.iter().any(|cursor| cursor.is_of(flow));
+        if !complete || !self.keeper.deletes() || !self.keeper.flows.iter().all(known) {
             return Ok(false);
         }
         if !self.holds_lock {
             self.holds_lock = self.try_lock().await?;
         }
-        Ok(self.holds_lock && cursors.iter().all(|cursor| cursor.position.high <= newest))
+        Ok(self.holds_lock)
     }
 
     async fn try_lock(&mut self) -> Result<bool, PostgresError> {
@@ -165,110 +283,164 @@ impl<'a> Session<'a> {
         Ok(rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(false))
     }
 
-    async fn delete(&mut self, groups: &[Group]) -> Result<bool, PostgresError> {
+    /// Groups take turns, each for a little while.
+    async fn delete(
+        &mut self,
+        groups: &[Group],
+        outcome: &mut Outcome,
+    ) -> Result<(), PostgresError> {
+        self.sweeps.retain(|channels, _| groups.iter().any(|group| group.channels == *channels));
         let until = Instant::now() + ROUND;
-        for Group { channels, settled } in groups {
-            let Some(settled) = settled else { continue };
-            let mut progress = match self.progress.remove(channels) {
-                Some(progress) => progress,
-                None => self.begin_at_the_oldest(settled).await?,
-            };
-            self.catch_up(channels, settled, &mut progress).await?;
-            while progress.ahead(settled) && Instant::now() < until {
-                self.piece(channels, settled, &mut progress).await?;
+        let first = self.turn;
+        for place in 0..groups.len() {
+            self.turn = first + place;
+            if Instant::now() >= until {
+                outcome.busy = true;
+                return Ok(());
             }
-            let more = progress.ahead(settled);
-            self.progress.insert(channels.clone(), progress);
-            if more {
-                return Ok(true);
+            self.delete_group(&groups[self.turn % groups.len()], outcome).await?;
+        }
+        self.turn = first + 1;
+        Ok(())
+    }
+
+    async fn delete_group(
+        &mut self,
+        group: &Group,
+        outcome: &mut Outcome,
+    ) -> Result<(), PostgresError> {
+        let Some(settled) = &group.settled else { return Ok(()) };
+        let until = Instant::now() + TURN;
+        let mut again = true;
+        loop {
+            let mut sweep = self.sweeps.remove(&group.channels).unwrap_or_default();
+            let window = sweep.progress.window(settled);
+            if window.is_empty() {
+                if !sweep.is_over() {
+                    self.sweeps.insert(group.channels.clone(), sweep);
+                }
+                return Ok(());
+            }
+            if Instant::now() >= until {
+                self.sweeps.insert(group.channels.clone(), sweep);
+                outcome.busy = true;
+                return Ok(());
+            }
+            let began = Instant::now();
+            let done = self.piece(group, &window).await?;
+            sweep.spent += began.elapsed();
+            // A cursor that its carrier has just written is another one; the next try knows it.
+            let goes_on = match &done {
+                Ok(deleted) if deleted.valid => {
+                    sweep.progress.advance(&window, deleted.last);
+                    true
+                }
+                Ok(_) => std::mem::take(&mut again),
+                Err(_) => false,
+            };
+            self.sweeps.insert(group.channels.clone(), sweep);
+            outcome.take(done.map(drop));
+            if !goes_on {
+                return Ok(());
             }
         }
-        Ok(false)
     }
 
-    /// Begins below the oldest row, and below everything that may still come.
-    async fn begin_at_the_oldest(&mut self, settled: &Position) -> Result<Progress, PostgresError> {
-        let floor = settled.floor();
-        let sql =
-            format!("SELECT least((SELECT min(id) - 1 FROM {}), {floor})", self.keeper.table.sql());
-        let looking = query(&mut self.connection, &sql);
-        let rows = bounded("find the outbox's oldest row", STATEMENT_WITHIN, looking).await?;
-        let done = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(floor);
-        Ok(Progress { done, skipped: Ranges::default() })
-    }
-
-    /// A range of the primary key that holds at most so many rows.
+    /// Deletes a piece. Where a lock is in the way, locked rows are passed over for a while.
     async fn piece(
         &mut self,
-        channels: &Channels,
-        settled: &Position,
-        progress: &mut Progress,
-    ) -> Result<(), PostgresError> {
-        let (table, from, to) = (self.keeper.table.sql(), progress.done, settled.high);
-        let missing = match settled.missing.is_empty() {
-            true => String::new(),
-            false => {
-                format!(" AND NOT id <@ '{}'::int8multirange", settled.missing.to_multirange())
+        group: &Group,
+        window: &Ranges,
+    ) -> Result<Result<Deleted, Refusal>, PostgresError> {
+        let known = self.locked.filter(|(until, _)| Instant::now() < *until);
+        let mut locked = known.map_or(Locked::Wait, |(_, locked)| locked);
+        loop {
+            let done = self.try_piece(group, window, locked).await?;
+            let in_the_way = matches!(&done, Err(refused) if refused.locked);
+            if !in_the_way || locked == Locked::SkipTouched {
+                return Ok(done);
             }
+            locked = locked.next();
+            self.locked = Some((Instant::now() + AROUND_LOCKS, locked));
+        }
+    }
+
+    async fn try_piece(
+        &mut self,
+        group: &Group,
+        window: &Ranges,
+        locked: Locked,
+    ) -> Result<Result<Deleted, Refusal>, PostgresError> {
+        let own = |flow: &Arc<FlowFacts>| {
+            let name = format!("{}/{}", flow.pipeline(), flow.sink());
+            flow.written().map(|written| (name, written))
         };
-        let sql = format!(
-            "WITH piece AS MATERIALIZED (SELECT coalesce((SELECT id FROM {table} \
-             WHERE id > {from} AND id <= {to} ORDER BY id OFFSET {PIECE_ROWS} LIMIT 1), {to}) AS last), \
-             gone AS (DELETE FROM {table} WHERE id > {from} AND id <= (SELECT last FROM piece) \
-             AND {}{missing}) SELECT last FROM piece",
-            channels.sql()
-        );
-        let deleting = query(&mut self.connection, &sql);
-        let rows = bounded("delete settled rows", STATEMENT_WITHIN, deleting).await?;
-        let last = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(from);
-        progress.advance(settled, last);
+        let own: Vec<_> = self.keeper.flows.iter().filter_map(own).collect();
+        let piece = Piece {
+            table: &self.keeper.table,
+            facts: &self.facts,
+            channels: &group.channels,
+            takers: &group.takers,
+            window,
+            own: &own,
+            locked,
+        };
+        attempt("delete settled rows", piece.delete(&mut self.connection)).await
+    }
+
+    async fn look_for_late(
+        &mut self,
+        look: &Look,
+        outcome: &mut Outcome,
+    ) -> Result<(), PostgresError> {
+        for (flow, watch) in self.keeper.flows.iter().zip(&mut self.late) {
+            if !flow.is_carried() {
+                *watch = LateWatch::default();
+                continue;
+            }
+            if let Err(refused) = watch.turn(&mut self.connection, look, flow).await? {
+                outcome.refused = Some(refused);
+            }
+        }
         Ok(())
     }
 
-    /// Rows that were still to come when their range was deleted.
-    async fn catch_up(
-        &mut self,
-        channels: &Channels,
-        settled: &Position,
-        progress: &mut Progress,
-    ) -> Result<(), PostgresError> {
-        let ids = progress.caught_up(settled);
-        if ids.is_empty() {
-            return Ok(());
+    /// Names whose lock on the table is in the way.
+    async fn explain(&mut self, refused: &Refusal) -> Result<PostgresError, PostgresError> {
+        let fault = refused.fault.clone();
+        if !refused.locked {
+            return Ok(fault);
         }
         let sql = format!(
-            "DELETE FROM {} AS o USING unnest('{}'::int8multirange) AS m(ids) \
-             WHERE o.id >= lower(m.ids) AND o.id < upper(m.ids) AND {}",
-            self.keeper.table.sql(),
-            ids.to_multirange(),
-            channels.sql()
+            "SELECT 'pid ' || l.pid || ' (' || coalesce(a.usename, '') || ') holds ' || l.mode \
+             FROM pg_locks AS l LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid \
+             WHERE l.locktype = 'relation' AND l.granted AND l.relation = {}::oid \
+             AND l.mode IN ('ShareLock', 'ShareRowExclusiveLock', 'ExclusiveLock', \
+             'AccessExclusiveLock') AND l.database = (SELECT oid FROM pg_database \
+             WHERE datname = current_database()) ORDER BY l.mode LIMIT 1",
+            self.facts.table
         );
-        let deleting = query(&mut self.connection, &sql);
-        bounded("delete settled rows", STATEMENT_WITHIN, deleting).await?;
-        progress.skipped.remove_all(&ids);
-        Ok(())
+        let looking = query(&mut self.connection, &sql);
+        let rows = bounded("find the lock's holder", STATEMENT_WITHIN, looking).await?;
+        let holder: Option<String> = rows.first().and_then(|row| row.try_get(0).ok());
+        let table = &self.keeper.table;
+        let fix = match holder {
+            Some(holder) => format!("{holder} on {table}: let it end"),
+            None => format!("end the transaction that locks rows of {table}"),
+        };
+        Ok(PostgresError { fix, ..fault })
     }
 }
 
-/// Every cursor that reads this table.
-pub(crate) async fn read_cursors(
-    connection: &mut PgConnection,
-    table: &TableName,
-) -> Result<Vec<Cursor>, sqlx::Error> {
-    let sql = format!(
-        "SELECT pipeline, sink, high, missing::text, array_to_json(channels)::text \
-         FROM pgherald.cursor WHERE outbox = {} ORDER BY pipeline, sink",
-        literal(&table.to_string())
-    );
-    let cursor = |row: &sqlx::postgres::PgRow| {
-        let missing = Ranges::from_multirange(row.try_get(3)?).ok_or(sqlx::Error::RowNotFound)?;
-        let channels: Option<&str> = row.try_get(4)?;
-        Ok(Cursor {
-            pipeline: row.try_get(0)?,
-            sink: row.try_get(1)?,
-            position: Position { high: row.try_get(2)?, missing },
-            channels: channels.map(|json| serde_json::from_str(json).unwrap_or_default()),
-        })
-    };
-    query(connection, &sql).await?.iter().map(cursor).collect()
+impl Default for Sweep {
+    fn default() -> Self {
+        Self { progress: Progress::default(), began: Instant::now(), spent: Duration::ZERO }
+    }
+}
+
+impl Sweep {
+    /// Whether it is time to look again at what was passed over.
+    fn is_over(&self) -> bool {
+        self.began.elapsed() >= SWEEP_EVERY.max(self.spent * SWEEP_SHARE)
+    }
 }

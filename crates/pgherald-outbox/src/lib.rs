@@ -31,10 +31,18 @@ mod widening;
 mod doorbell;
 mod porter;
 
+mod retention;
+mod xid;
+
+mod cursors;
+mod deletion;
+mod late;
+
+mod attempt;
 mod keeper;
 mod measure;
 mod report;
-mod retention;
+mod unrouted;
 
 mod check;
 mod oldest;
@@ -50,11 +58,12 @@ pub use self::{
     config::{
         CHANNEL_BYTES_MAX, DEFAULT_TABLE, Order, OutboxConfig, OutboxSettings, Retain, Start,
     },
+    late::{LateDone, LateDropped, LateFilter, LateFlow, LateRow, late_drop, late_list, late_send},
     metrics::describe_metrics,
     oldest::oldest_waiting,
     outbox::Outbox,
-    removal::{Removal, remove},
-    report::OutboxReport,
+    removal::{Forecast, Removal, forecast, remove},
+    report::{Late, OutboxReport},
     source::OutboxSource,
     table::TableName,
 };

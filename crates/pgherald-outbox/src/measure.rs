@@ -1,25 +1,27 @@
-//! How much is left, how old it is, and what nobody takes: in bounded statements, now and then.
+//! How much is left, how old it is, and what nobody takes: in bounded statements, now and then. One
+//! that is refused leaves what was known, and ends nothing.
 
 use std::{sync::Arc, time::Duration};
 
-use pgherald_postgres::{literal, query};
+use pgherald_postgres::{PostgresError, query};
 use sqlx::{PgConnection, Row};
 use tokio::time::Instant;
 
 use crate::{
     TableName,
+    attempt::{Refusal, attempt},
     flow::FlowFacts,
-    report::OutboxReport,
     retention::{Cursor, Group},
+    unrouted::Walk,
 };
 
 const EVERY: Duration = Duration::from_secs(5);
 /// So many rows are counted; beyond them the distance of ids says how many there are.
 const COUNTED_MAX: i64 = 100_000;
-/// Channels without a sink that are named.
-const NAMED_MAX: usize = 10;
-/// Looking for rows that nobody takes may need the whole table: at most this share of the time.
-const UNROUTED_SHARE: u32 = 20;
+/// Between two walks through the table: at most this share of the time.
+const WALK_SHARE: u32 = 20;
+/// A walk goes on for so long before the keeper does something else.
+const TURN: Duration = Duration::from_millis(50);
 
 /// What one round of the keeper saw.
 pub(crate) struct Seen<'a> {
@@ -30,77 +32,84 @@ pub(crate) struct Seen<'a> {
     pub(crate) newest: i64,
 }
 
+/// What a flow has before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) struct Backlog {
+    pub(crate) messages: u64,
+    pub(crate) oldest_age: Duration,
+}
+
 /// When to measure what.
 #[derive(Default)]
 pub(crate) struct Schedule {
     next: Option<Instant>,
-    next_unrouted: Option<Instant>,
+    next_walk: Option<Instant>,
+    walk: Option<Walk>,
     unrouted: Vec<(String, u64)>,
 }
 
 impl Schedule {
-    /// Measures what is due, for every flow that this process carries.
+    /// Measures what is due, for every flow that this process carries. `None`: nothing was due. The
+    /// outer error ends the session.
     pub(crate) async fn measure(
         &mut self,
         connection: &mut PgConnection,
         flows: &[Arc<FlowFacts>],
         seen: &Seen<'_>,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<Option<Result<(), Refusal>>, PostgresError> {
+        self.walk_on(connection, seen).await?;
         if self.next.is_some_and(|next| Instant::now() < next) {
-            return Ok(());
+            return Ok(None);
         }
         self.next = Some(Instant::now() + EVERY);
-        self.look_for_unrouted(connection, seen).await?;
-        for flow in flows {
-            let cursor = seen.cursors.iter().find(|cursor| cursor.is_of(flow));
-            let report = match cursor.filter(|_| flow.is_carried()) {
-                None => OutboxReport::default(),
-                Some(cursor) => OutboxReport {
-                    unrouted: self.unrouted.clone(),
-                    ..backlog(connection, seen.table, cursor, seen.newest).await?
-                },
+        let mut measured = Ok(());
+        for flow in flows.iter().filter(|flow| flow.is_carried()) {
+            let Some(cursor) = seen.cursors.iter().find(|cursor| cursor.is_of(flow)) else {
+                continue;
             };
-            flow.publish(report);
+            let work = backlog(connection, seen.table, cursor, seen.newest);
+            match attempt("measure the outbox", work).await? {
+                Ok(backlog) => flow.tell_measured(backlog, &self.unrouted),
+                Err(refused) => measured = Err(refused),
+            }
         }
-        Ok(())
+        Ok(Some(measured))
     }
 
-    async fn look_for_unrouted(
+    /// Looks at some more rows for those that nobody takes.
+    async fn walk_on(
         &mut self,
         connection: &mut PgConnection,
         seen: &Seen<'_>,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<(), PostgresError> {
         let Some(group) = seen.groups.iter().find(|group| group.settled.is_none()) else {
-            self.unrouted.clear();
+            (self.walk, self.unrouted) = (None, Vec::new());
             return Ok(());
         };
-        if self.next_unrouted.is_some_and(|next| Instant::now() < next) {
+        if self.walk.is_none() && self.next_walk.is_some_and(|next| Instant::now() < next) {
             return Ok(());
         }
-        let began = Instant::now();
-        self.unrouted = unrouted(connection, seen.table, group).await?;
-        self.next_unrouted = Some(Instant::now() + EVERY.max(began.elapsed() * UNROUTED_SHARE));
+        let walk = self.walk.get_or_insert_default();
+        let work = walk.go_on(connection, seen.table, group, TURN);
+        match attempt("look for rows that no sink takes", work).await? {
+            Ok(done) => {
+                self.unrouted = walk.better_than(&self.unrouted, done);
+                if done {
+                    self.rest();
+                }
+            }
+            Err(refused) => {
+                tracing::debug!(table = %seen.table, error = %refused.fault, "unrouted rows are not counted");
+                self.rest();
+            }
+        }
         Ok(())
     }
-}
 
-/// Channels that no sink takes, with the most rows first.
-pub(crate) async fn unrouted(
-    connection: &mut PgConnection,
-    table: &TableName,
-    group: &Group,
-) -> Result<Vec<(String, u64)>, sqlx::Error> {
-    let sql = format!(
-        "SELECT channel, count(*) FROM (SELECT channel FROM {} WHERE {} LIMIT {COUNTED_MAX}) AS o \
-         GROUP BY channel ORDER BY 2 DESC, 1 LIMIT {NAMED_MAX}",
-        table.sql(),
-        group.channels.sql()
-    );
-    let channel = |row: &sqlx::postgres::PgRow| {
-        let rows: i64 = row.try_get(1)?;
-        Ok((row.try_get(0)?, u64::try_from(rows).unwrap_or(0)))
-    };
-    query(connection, &sql).await?.iter().map(channel).collect()
+    fn rest(&mut self) {
+        let spent = self.walk.take().map_or(Duration::ZERO, |walk| walk.spent());
+        self.next_walk = Some(Instant::now() + EVERY.max(spent * WALK_SHARE));
+    }
 }
 
 async fn backlog(
@@ -108,29 +117,21 @@ async fn backlog(
     table: &TableName,
     cursor: &Cursor,
     newest: i64,
-) -> Result<OutboxReport, sqlx::Error> {
-    let (table, high) = (table.sql(), cursor.position.high);
-    let takes = match &cursor.channels {
-        None => String::new(),
-        Some(names) => {
-            let names: Vec<_> = names.iter().map(|name| literal(name)).collect();
-            format!(" AND channel IN ({})", names.join(", "))
-        }
-    };
+) -> Result<Backlog, sqlx::Error> {
+    let (table, high, takes) = (table.sql(), cursor.position.high, cursor.takes_sql());
     let sql = format!(
         "SELECT count(*), coalesce(max(id), {high}), coalesce((SELECT \
-         extract(epoch FROM clock_timestamp() - created_at) FROM {table} WHERE id > {high}{takes} \
-         ORDER BY id LIMIT 1)::float8, 0) \
-         FROM (SELECT id FROM {table} WHERE id > {high}{takes} ORDER BY id LIMIT {COUNTED_MAX}) AS o"
+         extract(epoch FROM clock_timestamp() - created_at) FROM {table} WHERE id > {high} \
+         AND {takes} AND isfinite(created_at) ORDER BY id LIMIT 1)::float8, 0) FROM (SELECT id \
+         FROM {table} WHERE id > {high} AND {takes} ORDER BY id LIMIT {COUNTED_MAX}) AS o"
     );
     let rows = query(connection, &sql).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let (count, last): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let age: f64 = row.try_get(2)?;
-    Ok(OutboxReport {
-        backlog_messages: estimate(count, last - high, newest - last),
+    Ok(Backlog {
+        messages: estimate(count, last - high, newest - last),
         oldest_age: Duration::try_from_secs_f64(age).unwrap_or_default(),
-        unrouted: Vec::new(),
     })
 }
 

@@ -1,13 +1,16 @@
 //! One outbox of this process: the flows that read it, and what serves them all.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use pgherald_core::FlowContext;
 use pgherald_postgres::{PostgresSettings, Seat};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    OutboxSettings, OutboxSource, TableName, doorbell::Bell, flow::FlowFacts, keeper::Keeper,
+    OutboxSettings, OutboxSource, TableName,
+    doorbell::Bell,
+    flow::FlowFacts,
+    keeper::{Keeper, PATIENCE},
     porter::Porter,
 };
 
@@ -18,13 +21,22 @@ pub struct Outbox {
     stop: CancellationToken,
     bell: Arc<Bell>,
     flows: Vec<Arc<FlowFacts>>,
+    patience: Duration,
 }
 
 impl Outbox {
     /// Nothing happens before [`Outbox::run`] and before its flows are attached.
     #[must_use]
     pub fn new(postgres: PostgresSettings, table: TableName, stop: CancellationToken) -> Self {
-        Self { postgres, table, stop, bell: Arc::default(), flows: Vec::new() }
+        let (bell, flows, patience) = (Arc::default(), Vec::new(), PATIENCE);
+        Self { postgres, table, stop, bell, flows, patience }
+    }
+
+    /// For tests: how long the keeper may do nothing before its flows are not ready.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// Adds a flow. It attaches while the seat says that this process carries its pipeline.
@@ -50,7 +62,7 @@ impl Outbox {
     /// does not depend on it.
     pub async fn run(self) {
         let porter = Porter::new(self.postgres.clone(), self.table.clone(), self.bell);
-        let keeper = Keeper::new(self.postgres, self.table, self.flows);
+        let keeper = Keeper::new(self.postgres, self.table, self.flows, self.patience);
         let stop = self.stop;
         tokio::select! {
             () = stop.cancelled() => {}

@@ -74,6 +74,15 @@ impl Ranges {
         other.iter().for_each(|(first, last)| self.remove(first, last));
     }
 
+    /// What lies in both.
+    pub(crate) fn common(&self, other: &Self) -> Self {
+        let mut outside: Self = [(i64::MIN, i64::MAX)].into_iter().collect();
+        outside.remove_all(other);
+        let mut common = self.clone();
+        common.remove_all(&outside);
+        common
+    }
+
     /// What of it lies at or below `id`.
     pub(crate) fn through(&self, id: i64) -> Self {
         let parts = self.0.range(..=id).map(|(first, last)| (*first, (*last).min(id)));
@@ -141,6 +150,10 @@ mod tests {
                     ranges.remove(first, last);
                     model.retain(|id| !(first..=last).contains(id));
                 }
+                let odd: Ranges = (-20..20).filter(|id| id % 3 == 0).map(|id| (id, id)).collect();
+                let common: BTreeSet<i64> = ranges.common(&odd).iter().flat_map(|(a, b)| a..=b).collect();
+                prop_assert!(common.iter().all(|id| id % 3 == 0 && model.contains(id)));
+                prop_assert_eq!(common.len(), model.iter().filter(|id| (-20..20).contains(*id) && *id % 3 == 0).count());
                 let all: BTreeSet<i64> = ranges.iter().flat_map(|(a, b)| a..=b).collect();
                 prop_assert_eq!(&all, &model);
                 let apart = ranges.iter().zip(ranges.iter().skip(1)).all(|(a, b)| a.1 + 1 < b.0);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pgherald_postgres::literal;
 
-use crate::{flow::FlowFacts, position::Position, ranges::Ranges};
+use crate::{cursors::Baseline, flow::FlowFacts, position::Position, ranges::Ranges};
 
 /// A row of `pgherald.cursor`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,11 +14,27 @@ pub(crate) struct Cursor {
     pub(crate) position: Position,
     /// `None`: it takes every channel.
     pub(crate) channels: Option<Vec<String>>,
+    pub(crate) baseline: Baseline,
+    /// As its latest write put it; empty: 0.1.0 wrote it.
+    pub(crate) token: String,
 }
 
 impl Cursor {
     pub(crate) fn is_of(&self, flow: &FlowFacts) -> bool {
         self.pipeline == flow.pipeline() && self.sink == flow.sink()
+    }
+
+    /// `pipeline/sink`: neither has a slash.
+    pub(crate) fn name(&self) -> String {
+        format!("{}/{}", self.pipeline, self.sink)
+    }
+
+    /// The condition on a row that it takes.
+    pub(crate) fn takes_sql(&self) -> String {
+        match &self.channels {
+            None => "true".to_owned(),
+            Some(names) => Channels::Named(names.iter().cloned().collect()).sql(),
+        }
     }
 
     fn takes(&self, channel: &str) -> bool {
@@ -40,8 +56,26 @@ impl Channels {
     pub(crate) fn sql(&self) -> String {
         match self {
             Self::Others(names) if names.is_empty() => "true".to_owned(),
+            Self::Named(names) if names.is_empty() => "false".to_owned(),
             Self::Named(names) => format!("channel IN ({})", list(names)),
             Self::Others(names) => format!("channel NOT IN ({})", list(names)),
+        }
+    }
+
+    /// The condition on a cursor that takes some of them, and the one that it takes all of them.
+    pub(crate) fn takers_sql(&self) -> [String; 2] {
+        match self {
+            Self::Named(names) => {
+                let names = format!("ARRAY[{}]::text[]", list(names));
+                [
+                    format!("(channels IS NULL OR channels && {names})"),
+                    format!("(channels IS NULL OR channels @> {names})"),
+                ]
+            }
+            Self::Others(names) => [
+                format!("(channels IS NULL OR NOT channels <@ ARRAY[{}]::text[])", list(names)),
+                "channels IS NULL".to_owned(),
+            ],
         }
     }
 }
@@ -56,6 +90,8 @@ pub(crate) struct Group {
     pub(crate) channels: Channels,
     /// What all of them have settled; `None`: nobody takes these channels.
     pub(crate) settled: Option<Position>,
+    /// The names of those cursors.
+    pub(crate) takers: Vec<String>,
 }
 
 /// Every channel is in one of these.
@@ -89,36 +125,41 @@ fn group(channels: Channels, cursors: &[Cursor], takers: &[usize]) -> Group {
         positions.for_each(|position| missing.insert_all(&position.missing.through(high)));
         Position { high, missing }
     });
-    Group { channels, settled }
+    let takers = takers.iter().map(|place| cursors[*place].name()).collect();
+    Group { channels, settled, takers }
 }
 
-/// How far a group has been deleted: everything is done through `done`, except for what was
-/// missing then.
+/// What of a group has been deleted. It says only where to look next: what may go is decided by the
+/// statement that deletes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    pub(crate) done: i64,
-    pub(crate) skipped: Ranges,
+    done: Ranges,
 }
 
+/// Ranges that one statement looks at.
+const WINDOW_RANGES: usize = 1_000;
+
 impl Progress {
-    /// What is settled beyond this.
-    pub(crate) fn ahead(&self, settled: &Position) -> bool {
-        settled.high > self.done
-    }
-
-    /// Ids that were skipped and are settled now.
-    pub(crate) fn caught_up(&self, settled: &Position) -> Ranges {
-        let mut ids = self.skipped.through(settled.high);
+    /// What is settled and was not looked at yet, from the lowest on; empty: nothing.
+    pub(crate) fn window(&self, settled: &Position) -> Ranges {
+        let mut ids: Ranges = [(i64::MIN, settled.high)].into_iter().collect();
         ids.remove_all(&settled.missing);
-        ids
+        self.window_in(&ids)
     }
 
-    /// Everything settled through `last` is deleted.
-    pub(crate) fn advance(&mut self, settled: &Position, last: i64) {
-        let mut skipped = settled.missing.through(last);
-        skipped.remove(i64::MIN, self.done);
-        self.skipped.insert_all(&skipped);
-        self.done = self.done.max(last);
+    /// The same of these ids.
+    pub(crate) fn window_in(&self, ids: &Ranges) -> Ranges {
+        let mut window = ids.clone();
+        window.remove_all(&self.done);
+        window.iter().take(WINDOW_RANGES).collect()
+    }
+
+    /// The window was looked at, through `last` or (`None`) to its end.
+    pub(crate) fn advance(&mut self, window: &Ranges, last: Option<i64>) {
+        match last {
+            Some(last) => self.done.insert_all(&window.through(last)),
+            None => self.done.insert_all(window),
+        }
     }
 }
 
@@ -135,6 +176,8 @@ mod tests {
             sink: sink.into(),
             position: Position { high, missing },
             channels: channels.map(|names| names.iter().map(|name| (*name).into()).collect()),
+            baseline: Baseline::default(),
+            token: String::new(),
         }
     }
 
@@ -163,7 +206,7 @@ mod tests {
         /// Step by step everything settled is deleted once, and nothing that is not.
         #[test]
         fn progress_reaches_everything_that_is_settled(
-            steps in prop::collection::vec((0i64..8, prop::collection::vec(1i64..60, 0..6), 1i64..9), 1..12)
+            steps in prop::collection::vec((0i64..8, prop::collection::vec(1i64..60, 0..6), 1usize..9), 1..12)
         ) {
             let mut progress = Progress::default();
             let mut deleted = BTreeSet::new();
@@ -178,17 +221,17 @@ mod tests {
                         position.missing.insert(id, id);
                     }
                 }
-                for (first, last) in progress.caught_up(&position).iter().collect::<Vec<_>>() {
-                    progress.skipped.remove(first, last);
-                    (first..=last).for_each(|id| assert!(deleted.insert(id)));
-                }
-                while progress.ahead(&position) {
-                    let last = (progress.done + piece).min(position.high);
-                    let wanted = progress.done + 1..=last;
-                    for id in wanted.filter(|id| !position.missing.contains(*id)) {
-                        assert!(deleted.insert(id));
+                loop {
+                    let window = progress.window(&position);
+                    let ids: Vec<i64> = window.iter().flat_map(|(a, b)| a.max(1)..=b).collect();
+                    let last = ids.get(piece).copied();
+                    for id in ids.iter().take_while(|id| last.is_none_or(|last| **id <= last)) {
+                        assert!(deleted.insert(*id));
                     }
-                    progress.advance(&position, last);
+                    progress.advance(&window, last);
+                    if last.is_none() {
+                        break;
+                    }
                 }
                 let settled: BTreeSet<i64> = (1..=position.high)
                     .filter(|id| !position.missing.contains(*id)).collect();

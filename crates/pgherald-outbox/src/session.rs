@@ -72,6 +72,7 @@ impl OutboxSession {
     ) -> Result<Self, SourceError> {
         let Attachment { connection, facts, incarnation, stored } = attachment;
         let Stored { position, token } = stored;
+        carried.flow.set_written(token.as_deref(), &position);
         if resume.is_some() {
             // No sink keeps positions yet, and one may be used only if its row still exists.
             let text = "a position that a sink keeps is of no use to an outbox";
@@ -117,6 +118,9 @@ impl OutboxSession {
             }
             self.flow().require_still_ahead(self.fence.position().high)?;
             self.ack_if_due(settled).await?;
+            if self.flow().take_doubt() {
+                self.require_own_cursor().await?;
+            }
             let began = Instant::now();
             if let Some(batch) = self.poll(room).await? {
                 return Ok(batch);
@@ -319,6 +323,16 @@ impl OutboxSession {
         }
     }
 
+    /// The cursor is as this session wrote it: an idle flow does not write, and would not find out.
+    async fn require_own_cursor(&mut self) -> Result<(), SourceError> {
+        let asking = cursor::read_token(&mut self.connection, &self.carried.flow);
+        let known = bounded("read the cursor", STATEMENT_WITHIN, asking).await;
+        match known.map_err(source_error)? {
+            Some(token) if token == self.token => Ok(()),
+            _ => Err(cursor::lost()),
+        }
+    }
+
     async fn write_cursor(&mut self, through: &Checkpoint) -> Result<(), SourceError> {
         let position = Position::from_checkpoint(through)
             .ok_or_else(|| SourceError::Halted("a checkpoint of another source".into()))?;
@@ -327,6 +341,7 @@ impl OutboxSession {
         let writing = cursor::write(connection, &carried.flow, incarnation, &stored);
         let written = bounded("write the cursor", STATEMENT_WITHIN, writing).await;
         self.token = written.map_err(source_error)?.ok_or_else(cursor::lost)?;
+        self.carried.flow.set_written(self.token.as_deref(), &stored.position);
         self.acked = Some(through.clone());
         self.acked_at = Instant::now();
         Ok(())

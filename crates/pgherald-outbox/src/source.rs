@@ -114,7 +114,7 @@ impl Drop for Carried {
         self.flow.set_carried(false);
         self.flow.set_waits_for(None);
         self.flow.metrics.held.set(0.0);
-        self.flow.publish(OutboxReport::default());
+        self.flow.tell_nothing();
     }
 }
 

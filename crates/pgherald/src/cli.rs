@@ -47,6 +47,15 @@ pub(crate) enum Command {
         /// Only this sink of it
         #[arg(long, value_name = "NAME")]
         sink: Option<String>,
+        /// Only print what it will cause
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Decide about rows of an outbox that came in below the cursor of a sink
+    #[command(after_help = LATE_EXAMPLES)]
+    Outbox {
+        #[command(subcommand)]
+        command: OutboxCommand,
     },
     /// Look at messages that a sink rejected, send them again, or delete them
     #[command(name = "dead-letters", after_help = DEAD_LETTERS_EXAMPLES)]
@@ -66,6 +75,37 @@ pub(crate) enum Command {
     /// Ask the running instance whether it is alive; for container health checks
     #[command(after_help = HEALTH_EXAMPLES)]
     Health,
+}
+
+/// What to do with an outbox.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum OutboxCommand {
+    /// Rows that came in below the cursor: put back from a backup, or numbered anew
+    #[command(after_help = LATE_EXAMPLES)]
+    Late {
+        /// Only those of this pipeline
+        #[arg(long, global = true, value_name = "NAME")]
+        pipeline: Option<String>,
+        /// Only those of this sink
+        #[arg(long, global = true, value_name = "NAME")]
+        sink: Option<String>,
+        #[command(subcommand)]
+        command: LateCommand,
+    },
+}
+
+/// What to do with rows below a cursor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub(crate) enum LateCommand {
+    /// Print them, one line each, without payloads
+    #[command(after_help = LATE_EXAMPLES)]
+    List,
+    /// Have the bridge send them, to the sinks that passed over them, outside the usual order
+    #[command(after_help = LATE_EXAMPLES)]
+    Send,
+    /// Give them up: delete those that no other sink still needs
+    #[command(after_help = LATE_EXAMPLES)]
+    Drop,
 }
 
 /// What to do with dead letters.
@@ -290,15 +330,32 @@ configuration or usage.";
 
 const REMOVE_EXAMPLES: &str = "\
 Examples:
+  pgherald remove --pipeline billing --sink ledger --dry-run    what would it cause?
   pgherald remove --pipeline billing --sink ledger
   pgherald remove --pipeline billing
 
 Rows of an outbox are deleted when every sink that the database knows has settled them, so a sink
 that is gone for good keeps them for ever: forget it here, after it is out of the configuration.
-A bridge that is still configured with it begins anew, where `start` says.
+A bridge that is still configured with it begins anew, where `start` says: rows that are still in the
+table are sent again (`earliest`), or those that wait are skipped (`latest`). How many is printed first.
 
-Exit codes: 0 forgotten, 1 a running bridge carries the flow, there is no such cursor, or the
+Exit codes: 0 forgotten, or printed with --dry-run, 1 a running bridge carries the flow, there is no such cursor, or the
 database refused.";
+
+const LATE_EXAMPLES: &str = "\
+Examples:
+  pgherald outbox late list
+  pgherald outbox late list --pipeline billing --sink ledger
+  pgherald outbox late send --pipeline billing
+  pgherald outbox late drop --pipeline billing --sink ledger
+
+A row that is put back from a backup, or numbered by a sequence that was set back, comes in below the
+cursor of a sink that has passed its id. It is neither sent nor deleted, and /readyz says so, until it
+is sent or dropped here. A bridge that runs sends within seconds; one that does not, when it starts.
+Only [postgres] of the configuration is read.
+
+Exit codes: 0 done, also if there was none, 1 the database could not be reached or refused, 2 bad
+configuration or usage.";
 
 const DEAD_LETTERS_EXAMPLES: &str = "\
 Examples:

@@ -1,13 +1,18 @@
 //! What the command line asks for, with the part of the configuration that it needs.
 
 use clap::{CommandFactory, error::ErrorKind};
+use pgherald_outbox::LateFilter;
 use pgherald_postgres::{Filter, SetupOptions, setup_script};
 
 use crate::{
     check,
-    cli::{CheckFormat, Cli, Command, DeadLettersCommand, SetupArguments},
+    cli::{
+        CheckFormat, Cli, Command, DeadLettersCommand, LateCommand, OutboxCommand, SetupArguments,
+    },
     config::{self, Address, Database, Environment, Loaded, Origin, Refused},
-    dead_letters, health, output, remove, run,
+    dead_letters, health, late, output,
+    remove::{self, Removing},
+    run,
     scrub::Scrubber,
     setup,
 };
@@ -19,8 +24,8 @@ pub(crate) enum Job {
     Health(Address),
     Setup(Database, SetupOptions),
     DeadLetters(Database, Filter, DeadLettersCommand),
-    /// A pipeline, and a sink of it or all of them.
-    Remove(Database, String, Option<String>),
+    Remove(Database, Removing),
+    Late(Database, LateFilter, LateCommand),
     /// Nothing but a text.
     Print(String),
 }
@@ -43,9 +48,18 @@ impl Job {
             Command::Health => {
                 config::load_address(cli.config.as_deref(), environment).map(Self::Health)
             }
-            Command::Remove { pipeline, sink } => {
+            Command::Remove { pipeline, sink, dry_run } => {
                 let database = config::load_database(cli.config.as_deref(), environment, None)?;
-                Ok(Self::Remove(database, pipeline.clone(), sink.clone()))
+                // Only to tell what follows: what is wrong elsewhere is of no concern here.
+                let starts = load().ok().map(|loaded| remove::starts(&loaded.settings));
+                let (pipeline, sink) = (pipeline.clone(), sink.clone());
+                let removing = Removing { pipeline, sink, dry_run: *dry_run, starts };
+                Ok(Self::Remove(database, removing))
+            }
+            Command::Outbox { command: OutboxCommand::Late { pipeline, sink, command } } => {
+                let database = config::load_database(cli.config.as_deref(), environment, None)?;
+                let filter = LateFilter { pipeline: pipeline.clone(), sink: sink.clone() };
+                Ok(Self::Late(database, filter, *command))
             }
             Command::DeadLetters { pipeline, sink, command } => {
                 let database = config::load_database(cli.config.as_deref(), environment, None)?;
@@ -62,7 +76,8 @@ impl Job {
             Self::Run(loaded, _) | Self::Check(loaded, _) => loaded.scrubber.clone(),
             Self::Setup(database, _)
             | Self::DeadLetters(database, ..)
-            | Self::Remove(database, ..) => database.scrubber.clone(),
+            | Self::Remove(database, ..)
+            | Self::Late(database, ..) => database.scrubber.clone(),
             Self::Health(_) | Self::Print(_) => Scrubber::default(),
         }
     }
@@ -81,9 +96,8 @@ impl Job {
             Self::DeadLetters(database, filter, command) => {
                 dead_letters::dead_letters(&database, &filter, &command).await
             }
-            Self::Remove(database, pipeline, sink) => {
-                remove::remove(&database, &pipeline, sink.as_deref()).await
-            }
+            Self::Remove(database, removing) => remove::remove(&database, &removing).await,
+            Self::Late(database, filter, command) => late::late(&database, &filter, command).await,
             Self::Print(text) => {
                 output::print(&text);
                 true

@@ -17,6 +17,7 @@ mod admin;
 mod check;
 mod dead_letters;
 mod health;
+mod late;
 mod remove;
 mod run;
 mod setup;

@@ -59,8 +59,19 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(url: &str, json: &str, flows: &[(&str, Option<&[&str]>)]) -> Self {
+        Self::with_patience(url, json, flows, Duration::from_secs(60))
+    }
+
+    /// The keeper may do nothing for so long.
+    pub(crate) fn with_patience(
+        url: &str,
+        json: &str,
+        flows: &[(&str, Option<&[&str]>)],
+        patience: Duration,
+    ) -> Self {
         let (stop, wanted) = (CancellationToken::new(), outbox_settings(json));
-        let mut outbox = Outbox::new(settings(url), wanted.table.clone(), stop.clone());
+        let mut outbox =
+            Outbox::new(settings(url), wanted.table.clone(), stop.clone()).with_patience(patience);
         let sources = flows
             .iter()
             .map(|(sink, names)| {
@@ -96,6 +107,11 @@ impl Reading {
 
     pub(crate) async fn read(&mut self, room: Room) -> Result<Batch, SourceError> {
         timeout(SOON, self.session.read(room, &self.settled)).await.expect("a batch comes soon")
+    }
+
+    /// For as long as it takes.
+    pub(crate) async fn read_on(&mut self, room: Room) -> Result<Batch, SourceError> {
+        self.session.read(room, &self.settled).await
     }
 
     /// Reads until `count` messages are there, and settles them all.

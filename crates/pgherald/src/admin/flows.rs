@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use pgherald_core::{FlowStatus, Gap, OldestMessage, rfc3339};
+use pgherald_core::{FlowStatus, Gap, OldestMessage, Owner, rfc3339};
 use pgherald_outbox::OutboxReport;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -81,6 +81,10 @@ pub(super) struct OutboxDocument {
     oldest_age_seconds: f64,
     /// Channels that no sink takes.
     unrouted: Vec<UnroutedDocument>,
+    /// Rows that came in below the cursor.
+    late_messages: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    late_since: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -98,6 +102,8 @@ impl From<OutboxReport> for OutboxDocument {
             unrouted: unrouted
                 .map(|(channel, messages)| UnroutedDocument { channel, messages })
                 .collect(),
+            late_messages: report.late.as_ref().map_or(0, |late| late.messages),
+            late_since: report.late.map(|late| rfc3339(late.since).to_string()),
         }
     }
 }
@@ -105,7 +111,15 @@ impl From<OutboxReport> for OutboxDocument {
 impl FlowView {
     pub(super) fn document(&self) -> FlowDocument<'_> {
         let status = self.status.borrow().clone();
-        let has_reason = status.reason.is_some();
+        let report = self.outbox.as_ref().map(|report| report.borrow().clone());
+        let unready = report.as_ref().and_then(OutboxReport::not_ready);
+        let ready = status.ready && unready.is_none();
+        let (owner, since) = match (&status.reason, &report) {
+            (None, Some(report)) => (Owner::Source, report.not_ready_since()),
+            _ => (status.owner, status.reason_since),
+        };
+        let reason = joined(status.reason, unready);
+        let has_reason = reason.is_some();
         FlowDocument {
             pipeline: &self.pipeline,
             source: self.source,
@@ -115,17 +129,25 @@ impl FlowView {
             state: status.state.as_str(),
             since: rfc3339(status.since).to_string(),
             since_time: status.since,
-            ready: status.ready,
-            reason: status.reason,
-            reason_owner: has_reason.then(|| status.owner.as_str()),
-            reason_since: has_reason.then(|| rfc3339(status.reason_since).to_string()),
-            reason_age: status.reason_since.elapsed().unwrap_or_default(),
+            ready,
+            reason,
+            reason_owner: has_reason.then(|| owner.as_str()),
+            reason_since: has_reason.then(|| rfc3339(since).to_string()),
+            reason_age: since.elapsed().unwrap_or_default(),
             in_flight_messages: status.in_flight_messages,
             in_flight_bytes: status.in_flight_bytes,
             oldest_message: status.oldest.map(Into::into),
             gaps: status.gaps.into(),
-            outbox: self.outbox.as_ref().map(|report| report.borrow().clone().into()),
+            outbox: report.map(OutboxDocument::from),
         }
+    }
+}
+
+/// Why the flow itself is not ready, and then why its outbox is not.
+fn joined(flow: Option<Arc<str>>, outbox: Option<String>) -> Option<Arc<str>> {
+    match (flow, outbox) {
+        (Some(flow), Some(outbox)) => Some(format!("{flow}; {outbox}").into()),
+        (flow, outbox) => flow.or(outbox.map(Arc::from)),
     }
 }
 
