@@ -18,7 +18,7 @@ async fn setup_needs_postgres_only_and_says_what_it_did() {
     let setup = ["--config", path.to_str().unwrap(), "setup"];
     let first = said(&mut pgherald(&[&setup[..], &["--send-role", "my app"]].concat()).await).await;
     assert_eq!(first.code, Some(0), "{}", first.all());
-    assert!(first.out.contains("version 1 is installed"), "{}", first.all());
+    assert!(first.out.contains("version 2 is installed"), "{}", first.all());
     assert!(first.out.contains("\"my app\" was created with LOGIN"), "{}", first.all());
     let again = said(&mut pgherald(&setup).await).await;
     assert_eq!((again.code, again.err.as_str()), (Some(0), ""), "{}", again.all());

@@ -16,7 +16,7 @@ mod version;
 pub use self::reading::require_readable;
 pub(crate) use self::{
     checks::{offenders_sql, validations},
-    look::wrong_of,
+    look::{look, worth_saying, wrong_of},
     reading::reading,
     tables::steps,
 };
@@ -64,6 +64,13 @@ pub(crate) struct Step {
     /// What it makes, for a person who waits: `table pgherald.outbox`.
     pub(crate) title: &'static str,
     pub(crate) facts: Vec<Fact>,
+}
+
+impl Step {
+    /// Whether one of these facts is of this step, and something that `setup` can make true.
+    pub(crate) fn can_repair_any(&self, wrong: &[&Fact]) -> bool {
+        self.facts.iter().any(|fact| fact.is_repaired() && wrong.contains(&fact))
+    }
 }
 
 impl Fact {

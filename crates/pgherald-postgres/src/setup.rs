@@ -18,7 +18,7 @@ use crate::{
     CONNECT_TIMEOUT, PostgresError, PostgresSettings, bounded, connect,
     identity::{self, Adopt, Adopted},
     literal,
-    objects::{self, Fact, OUTBOX, Step, steps, validations, wrong_of},
+    objects::{self, Fact, OUTBOX, Step, look, steps, validations, worth_saying, wrong_of},
     once,
     schema::{SCHEMA_VERSION, SchemaState, installed_version},
 };
@@ -124,18 +124,18 @@ impl Installer<'_> {
             _ if installed > Some(SCHEMA_VERSION) => return self.next_version(installed).await,
             _ => {}
         }
-        let mut repaired = Vec::new();
-        for step in steps {
-            repaired.extend(self.make(step).await?);
+        let wrong = self.look(steps).await?;
+        for step in steps.iter().filter(|step| step.can_repair_any(&wrong)) {
+            let doing = format!("make {} what it should be", step.title);
+            self.step(&doing, &script::step(step)).await?;
         }
-        let version = self.installed().await?.unwrap_or(SCHEMA_VERSION);
         if installed < Some(SCHEMA_VERSION) {
-            self.done(format!("schema pgherald: version {version} is installed"));
+            self.done(format!("schema pgherald: version {SCHEMA_VERSION} is installed"));
         } else {
-            for text in repaired {
-                self.done(format!("repaired: {text}"));
+            for fact in worth_saying(wrong).into_iter().filter(|fact| fact.is_repaired()) {
+                self.done(format!("repaired: {}", fact.text()));
             }
-            self.done(format!("schema pgherald is up to date: version {version}"));
+            self.done(format!("schema pgherald is up to date: version {SCHEMA_VERSION}"));
         }
         self.tell_what_is_left(steps).await
     }
@@ -152,26 +152,18 @@ impl Installer<'_> {
         Ok(left.is_empty())
     }
 
-    /// One step, if anything in it is not as it should be; what was repaired.
-    async fn make(&mut self, step: &Step) -> Result<Vec<String>, PostgresError> {
-        let wrong = self.wrong(&step.facts).await?;
-        let repairs: Vec<_> = wrong.iter().filter(|fact| fact.is_repaired()).collect();
-        if repairs.is_empty() {
-            return Ok(Vec::new());
+    async fn tell_what_is_left(&mut self, steps: &[Step]) -> Result<bool, PostgresError> {
+        let left = worth_saying(self.look(steps).await?);
+        for fact in &left {
+            (self.say)(Progress::Left(format!("{}; {}", fact.text(), fact.fix())));
         }
-        self.step(&format!("make {} what it should be", step.title), &script::step(step)).await?;
-        Ok(repairs.into_iter().map(|fact| fact.text()).collect())
+        Ok(left.is_empty())
     }
 
-    async fn tell_what_is_left(&mut self, steps: &[Step]) -> Result<bool, PostgresError> {
-        let mut whole = true;
-        for step in steps {
-            for fact in self.wrong(&step.facts).await? {
-                whole = false;
-                (self.say)(Progress::Left(format!("{}; {}", fact.text(), fact.fix())));
-            }
-        }
-        Ok(whole)
+    async fn look<'f>(&mut self, steps: &'f [Step]) -> Result<Vec<&'f Fact>, PostgresError> {
+        let facts = steps.iter().flat_map(|step| &step.facts);
+        let looking = look(&mut self.connection, facts);
+        bounded("compare schema pgherald", CONNECT_TIMEOUT, looking).await
     }
 
     async fn wrong<'f>(&mut self, facts: &'f [Fact]) -> Result<Vec<&'f Fact>, PostgresError> {

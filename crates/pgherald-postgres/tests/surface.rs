@@ -2,6 +2,10 @@
 
 use std::{process::Command, time::Duration};
 
+use pgherald_core::{
+    BatchLimits, Binding, Body, Budget, ContentType, Envelope, EventNames, FlowContext, Message,
+    MessageId, Wrapper, is_media_type,
+};
 use pgherald_postgres::{PostgresSettings, SetupOptions, ShadowNotify, connect, query, setup};
 use pgherald_testkit::{Postgres, packages::PostgresVersion};
 use sqlx::{AssertSqlSafe, Executor, PgConnection, Row, postgres::PgListener};
@@ -136,6 +140,7 @@ async fn a_content_type_is_a_media_type() {
     ] {
         let values = format!("'c', '{{}}', '{refused}', 'x', NULL");
         is_refused_by(&mut connection, MEDIA_TYPE, &values).await;
+        assert!(refused == long || !is_media_type(refused), "{refused:?}: the sinks' rule");
     }
     for taken in [
         "text/plain",
@@ -145,10 +150,14 @@ async fn a_content_type_is_a_media_type() {
         "text/plain ; a=\"x; y, \\\" z\" ;b=c",
         "text/plain;",
         "text/plain; ",
-        "x/!#$%&''*+.^_`|~-",
+        "x/!#$%&'*+.^_`|~-",
         &long[..255],
     ] {
-        let values = format!("'c', '{{}}', E'{}', 'x', NULL", taken.replace('\\', "\\\\"));
+        assert!(is_media_type(taken), "{taken:?}: the sinks' rule");
+        let values = format!(
+            "'c', '{{}}', E'{}', 'x', NULL",
+            taken.replace('\\', "\\\\").replace('\'', "''")
+        );
         run(&mut connection, &format!("{COLUMNS} VALUES ({values})")).await;
     }
 }
@@ -207,11 +216,38 @@ const NAMES: &[(&str, bool)] = &[
     ("ce-trace-parent", false),
 ];
 
+/// Whether a sink sends a message with this header.
+fn is_sent(name: &str, value: &str) -> bool {
+    let context = FlowContext {
+        pipeline: "p".into(),
+        source: "outbox",
+        sink: "s".into(),
+        channels: None,
+        envelope: Envelope::Binary,
+        events: EventNames::default(),
+        budget: Budget { messages: 1, bytes: 1 << 20 },
+        batch: BatchLimits { messages: 1, bytes: 1 << 20, linger: Duration::ZERO },
+        message_bytes_max: 1 << 20,
+    };
+    let message = Message {
+        id: MessageId::new(format_args!("1-1")),
+        channel: "c".into(),
+        key: None,
+        headers: [(name.into(), value.into())].into_iter().collect(),
+        content_type: ContentType::of_text("x"),
+        body: Body::Payload("x".into()),
+        since: std::time::UNIX_EPOCH,
+    };
+    Wrapper::new(Binding::Http, &context).headers(&message, &mut |_, _| {}).is_ok()
+}
+
 #[tokio::test]
 async fn reserved_and_illegal_headers_are_refused() {
     let postgres = Postgres::start().await.unwrap();
     let mut connection = installed(&postgres, None).await;
     for (name, taken) in NAMES {
+        let as_text = name.replace("\\n", "\n");
+        assert_eq!(is_sent(&as_text, "/v"), *taken, "{name:?}: the sinks' rule");
         let values = format!("'c', '{{\"{name}\": \"/v\"}}', NULL, 'x', NULL");
         match taken {
             true => run(&mut connection, &format!("{COLUMNS} VALUES ({values})")).await,
@@ -233,6 +269,10 @@ async fn reserved_and_illegal_headers_are_refused() {
         let values = format!("'c', '{headers}', NULL, 'x', NULL");
         is_refused_by(&mut connection, HEADERS, &values).await;
     }
+    for value in ["a\u{1}b", "a\u{9f}b", "a\nb"] {
+        assert!(!is_sent("ce-subject", value), "{value:?}: the sinks' rule");
+    }
+    assert!(is_sent("ce-subject", "\u{e4}\u{20ac}") && is_sent("a", "\u{e4}\n"));
     let fine = "'c', '{\"a\": \"\u{e4}\\n\", \"ce-subject\": \"\u{e4}\u{20ac}\"}', NULL, NULL, 'x'";
     run(&mut connection, &format!("{COLUMNS} VALUES ({fine})")).await;
     // A session may say anything about backslashes and where names are looked up.

@@ -61,6 +61,7 @@ mod outbox_truth;
 mod outbox_writer;
 
 pub use bridge::{Bridge, BridgeBuilder, bridge_binary};
+pub use cache::cache_dir;
 pub use error::{Error, Result};
 pub use fault_proxy::{Direction, FaultProxy};
 pub use hostile::hostile_role;

@@ -32,7 +32,7 @@ async fn a_role_that_may_not_see_the_sequence_is_blocked() {
     let mut db = Db::open(&postgres).await;
     db.run(
         "GRANT USAGE ON SCHEMA pgherald TO app; \
-         GRANT SELECT ON pgherald.outbox, pgherald.schema_version TO app; \
+         GRANT SELECT ON pgherald.outbox, pgherald.schema_version, pgherald.identity TO app; \
          GRANT SELECT, INSERT, UPDATE ON pgherald.cursor TO app",
     )
     .await;

@@ -7,29 +7,40 @@ use sqlx::{PgConnection, Row};
 use super::Fact;
 use crate::once;
 
-/// The facts that do not hold, in their order. What hangs on a table that is missing is not said:
-/// the table is.
+/// The facts that do not hold and are worth saying, in their order.
 pub(crate) async fn wrong_of<'a>(
     connection: &mut PgConnection,
-    facts: &'a [Fact],
+    facts: impl IntoIterator<Item = &'a Fact>,
 ) -> Result<Vec<&'a Fact>, sqlx::Error> {
-    let (rows, catalog): (Vec<_>, Vec<_>) = facts.iter().partition(|fact| fact.reads_rows);
+    look(connection, facts).await.map(worth_saying)
+}
+
+/// What hangs on a table that is missing is not said: the table is.
+pub(crate) fn worth_saying(wrong: Vec<&Fact>) -> Vec<&Fact> {
+    let missing = missing_tables(&wrong);
+    let stands = |fact: &&Fact| !fact.needs.as_deref().is_some_and(|it| missing.contains(it));
+    wrong.into_iter().filter(stands).collect()
+}
+
+/// Every fact that does not hold. One that reads rows does not hold without its table.
+pub(crate) async fn look<'a>(
+    connection: &mut PgConnection,
+    facts: impl IntoIterator<Item = &'a Fact>,
+) -> Result<Vec<&'a Fact>, sqlx::Error> {
+    let (rows, catalog): (Vec<_>, Vec<_>) = facts.into_iter().partition(|fact| fact.reads_rows);
     let mut wrong = refuted(connection, &catalog).await?;
-    let missing: HashSet<&str> = wrong
-        .iter()
-        .filter(|fact| fact.wrong == "is missing")
-        .filter_map(|fact| fact.object.strip_prefix("table "))
-        .collect();
-    let stands = |fact: &&Fact| {
-        let needs = fact.needs.as_deref();
-        !needs.is_some_and(|table| missing.contains(table))
-    };
-    let readable: Vec<&Fact> = rows.into_iter().filter(stands).collect();
-    let refuted_rows = refuted(connection, &readable).await?;
-    wrong.extend(refuted_rows);
-    let missing: HashSet<String> = missing.into_iter().map(str::to_owned).collect();
-    wrong.retain(|fact| !fact.needs.as_ref().is_some_and(|table| missing.contains(table)));
+    let missing = missing_tables(&wrong);
+    let (unreadable, readable): (Vec<_>, Vec<_>) = rows
+        .into_iter()
+        .partition(|fact| fact.needs.as_deref().is_some_and(|it| missing.contains(it)));
+    wrong.extend(refuted(connection, &readable).await?);
+    wrong.extend(unreadable);
     Ok(wrong)
+}
+
+fn missing_tables<'a>(wrong: &[&'a Fact]) -> HashSet<&'a str> {
+    let missing = wrong.iter().filter(|fact| fact.wrong == "is missing");
+    missing.filter_map(|fact| fact.object.strip_prefix("table ")).collect()
 }
 
 async fn refuted<'a>(
@@ -41,8 +52,7 @@ async fn refuted<'a>(
     }
     let proofs: Vec<_> =
         facts.iter().map(|fact| format!("coalesce(({}), false)", fact.proof)).collect();
-    let sql = format!("SELECT {}", proofs.join(",\n"));
-    let rows = once(connection, &sql).await?;
+    let rows = once(connection, &format!("SELECT {}", proofs.join(",\n"))).await?;
     let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let mut wrong = Vec::new();
     for (place, fact) in facts.iter().enumerate() {

@@ -38,7 +38,7 @@ pub(super) fn has_type(table: &str, name: &str, types: &[&str]) -> String {
 pub(super) fn has_default(table: &str, name: &str, function: Option<&str>) -> String {
     let calls = function.map_or_else(String::new, |function| {
         format!(
-            " AND d.adbin::text LIKE '%:funcid ' || {}::regprocedure::oid || ' %'",
+            " AND d.adbin::text LIKE '%_funcid ' || {}::regprocedure::oid || ' %'",
             literal(&format!("pg_catalog.{function}"))
         )
     });

@@ -2,6 +2,8 @@
 
 mod copies;
 mod house;
+mod python;
 mod release;
 mod repairs;
 mod restores;
+mod roles;
