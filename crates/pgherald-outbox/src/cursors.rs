@@ -22,9 +22,10 @@ pub(crate) struct Look {
     pub(crate) node: Option<String>,
     /// The snapshot itself.
     pub(crate) snapshot: String,
-    /// Rows of older transactions are frozen, or were there when the file was written.
-    pub(crate) frozen_before: i64,
-    /// The transactions that last changed the table's definition, as `xmin` shows them.
+    /// The transaction that last changed the table's definition: VACUUM FULL, TRUNCATE and ALTER TABLE
+    /// do, and write a new file.
+    pub(crate) changed_at: i64,
+    /// It, and those that last changed the columns, as `xmin` shows them.
     pub(crate) changed_by: Vec<String>,
 }
 
@@ -71,23 +72,23 @@ pub(crate) async fn look(
         table: oid.and_then(|oid| u32::try_from(oid).ok()),
         node: head.try_get(1)?,
         snapshot: head.try_get(2)?,
-        frozen_before: head.try_get::<Option<i64>, _>(3)?.unwrap_or(0),
+        changed_at: head.try_get::<Option<i64>, _>(3)?.unwrap_or(0),
         changed_by: changed_by.unwrap_or_default().split(' ').map(str::to_owned).collect(),
     })
 }
 
 fn look_sql(table: &TableName) -> String {
     let (name, sql) = (literal(&table.to_string()), literal(&table.sql()));
-    let (frozen, made) = (full("c.relfrozenxid", "n.next"), full("a.xmin", "n.next"));
+    let (changed_at, made) = (full("c.xmin", "n.next"), full("a.xmin", "n.next"));
     let written = full("k.xmin", "n.next");
     format!(
         "WITH n AS MATERIALIZED (SELECT to_regclass({sql})::oid AS oid, {NEXT} AS next), \
-         t AS MATERIALIZED (SELECT n.*, pg_relation_filenode(n.oid) AS node, {frozen} AS frozen, \
+         t AS MATERIALIZED (SELECT n.*, pg_relation_filenode(n.oid) AS node, {changed_at} AS changed_at, \
          (SELECT string_agg(DISTINCT x, ' ') FROM (SELECT c.xmin::text AS x UNION ALL \
          SELECT xmin::text FROM pg_attribute WHERE attrelid = n.oid) AS d) AS changed, \
          (SELECT {made} FROM pg_attribute AS a WHERE attrelid = n.oid AND attname = 'tableoid') \
          AS made FROM n LEFT JOIN pg_class AS c ON c.oid = n.oid) \
-         SELECT n.oid::bigint, n.node::text, pg_current_snapshot()::text, n.frozen, n.changed, \
+         SELECT n.oid::bigint, n.node::text, pg_current_snapshot()::text, n.changed_at, n.changed, \
          k.pipeline, k.sink, k.high, k.missing::text, array_to_json(k.channels)::text, \
          k.seen::text, coalesce(k.seen_high, 0), k.seen_missing::text, \
          coalesce(pg_snapshot_xmax(k.seen)::text::bigint <= n.next, true), \

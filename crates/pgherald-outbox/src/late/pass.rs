@@ -190,7 +190,7 @@ fn parts(look: &Look, cursor: &Cursor, snapshot: &str) -> Vec<(Ranges, Test)> {
         return vec![above(cursor), (below, Test::Unseen(snapshot))];
     }
     // Nothing of a table that was made later can be told.
-    let before = if older_than_table { i64::MIN } else { look.frozen_before };
+    let before = if older_than_table { i64::MIN } else { look.changed_at };
     vec![(below, Test::Rewritten { snapshot, before, by: look.changed_by.clone() })]
 }
 

@@ -18,7 +18,7 @@ pub(super) enum Test {
     /// This snapshot does not show it.
     Unseen(String),
     /// The same of a table that was written anew since. A row whose transaction is older than the
-    /// new file has kept its own; of any other one it cannot be told.
+    /// new file, and did not write it, has kept its own; of any other one it cannot be told.
     Rewritten { snapshot: String, before: i64, by: Vec<String> },
     /// It is younger than this transaction.
     Younger(i64),

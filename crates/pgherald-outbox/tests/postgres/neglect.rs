@@ -3,15 +3,24 @@
 use std::time::Duration;
 
 use pgherald_outbox::OutboxReport;
+use pgherald_postgres::{SetupOptions, setup};
 use pgherald_testkit::{Postgres, eventually};
 use tokio::sync::{Mutex, watch};
 
 use crate::{
     pump::Pump,
-    rig::{Db, Process, ROOM, SOON, install, server},
+    rig::{Db, Process, ROOM, SOON, server, settings},
 };
 
 const ROWS: &str = "SELECT count(*) FROM pgherald.outbox";
+
+/// A server where `app` may do what a bridge has to, and owns nothing.
+async fn with_bridge_role() -> Postgres {
+    let postgres = Postgres::start().await.unwrap();
+    let options = SetupOptions { bridge_role: Some("app".to_owned()), ..SetupOptions::default() };
+    setup(&settings(&postgres.url()), &options, &mut |_| ()).await.unwrap();
+    postgres
+}
 
 async fn until_rows(db: &Mutex<Db>, wanted: i64) {
     let there = || async { db.lock().await.number(ROWS).await == wanted };
@@ -50,15 +59,8 @@ async fn a_locked_row_keeps_only_itself() {
 
 #[tokio::test]
 async fn a_keeper_that_cannot_work_is_named_with_the_reason_and_works_again() {
-    let postgres = Postgres::builder().sql("CREATE ROLE app LOGIN").start().await.unwrap();
-    install(&postgres).await;
+    let postgres = with_bridge_role().await;
     let db = Mutex::new(Db::open(&postgres).await);
-    let grants = "GRANT USAGE ON SCHEMA pgherald TO app; \
-         GRANT SELECT, DELETE ON pgherald.outbox TO app; \
-         GRANT SELECT ON pgherald.schema_version TO app; \
-         GRANT SELECT, USAGE ON SEQUENCE pgherald.outbox_id_seq TO app; \
-         GRANT SELECT, INSERT, UPDATE, DELETE ON pgherald.cursor, pgherald.dead_letter TO app";
-    db.lock().await.run(grants).await;
     let patience = Duration::from_secs(2);
     let flows: [(&str, Option<&[&str]>); 1] = [("bus", None)];
     let process = Process::with_patience(&postgres.url_for("app"), "{}", &flows, patience);
@@ -89,16 +91,10 @@ async fn a_keeper_that_cannot_work_is_named_with_the_reason_and_works_again() {
 /// A cursor that row security hides is an error, and not absent.
 #[tokio::test]
 async fn a_policy_that_hides_another_pipelines_cursor_deletes_nothing() {
-    let postgres = Postgres::builder().sql("CREATE ROLE app LOGIN").start().await.unwrap();
-    install(&postgres).await;
+    let postgres = with_bridge_role().await;
     let db = Mutex::new(Db::open(&postgres).await);
-    let grants = "GRANT USAGE ON SCHEMA pgherald TO app; \
-         GRANT SELECT, DELETE ON pgherald.outbox TO app; \
-         GRANT SELECT ON pgherald.schema_version TO app; \
-         GRANT SELECT, USAGE ON SEQUENCE pgherald.outbox_id_seq TO app; \
-         GRANT SELECT, INSERT, UPDATE, DELETE ON pgherald.cursor, pgherald.dead_letter TO app; \
-         INSERT INTO pgherald.cursor (pipeline, sink, high) VALUES ('other', 'slow', 0)";
-    db.lock().await.run(grants).await;
+    let other = "INSERT INTO pgherald.cursor (pipeline, sink, high) VALUES ('other', 'slow', 0)";
+    db.lock().await.run(other).await;
     let patience = Duration::from_secs(2);
     let flows: [(&str, Option<&[&str]>); 1] = [("bus", None)];
     let process = Process::with_patience(&postgres.url_for("app"), "{}", &flows, patience);
