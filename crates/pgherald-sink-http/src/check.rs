@@ -10,6 +10,7 @@ use tower_service::Service;
 
 use crate::{
     HttpSettings,
+    access::Access,
     client::{Connector, connecting, connector},
     error::HttpError,
     sign::SECRET_BYTES_MIN,
@@ -25,29 +26,41 @@ const REFUSED_WITHIN: Duration = Duration::from_millis(300);
 /// and says what is wrong, what is risky, and how to mend it; `key` is the dotted key of the sink's
 /// `http` table.
 pub async fn check(settings: &HttpSettings, context: &FlowContext, key: &str) -> Vec<Finding> {
-    let mut findings = risks(settings, context, key);
-    let connector = match connector(settings).await {
+    let access = match settings.access.read() {
+        Ok(access) => access,
+        Err(fault) => {
+            let text = format!("{:?} {}", fault.path, fault.wrong);
+            return vec![Finding::error(&*fault.key, text, fault.fix)];
+        }
+    };
+    let mut findings = risks(settings, &access, context, key);
+    let connector = match connector(settings, &access).await {
         Ok(connector) => connector,
         Err(error) => {
             findings.push(failed(&error, &format!("{key}.tls"), key));
             return findings;
         }
     };
-    let targets = settings.targets();
+    let targets = access.targets();
     findings.extend(join_all(targets.map(|it| connected(connector.clone(), it, key))).await);
     findings
 }
 
-fn risks(settings: &HttpSettings, context: &FlowContext, key: &str) -> Vec<Finding> {
+fn risks(
+    settings: &HttpSettings,
+    access: &Access,
+    context: &FlowContext,
+    key: &str,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for target in settings.targets().filter(|target| !target.is_tls && !target.is_loopback) {
+    for target in access.targets().filter(|target| !target.is_tls && !target.is_loopback) {
         findings.push(Finding::warning(
             format!("{key}.{}", target.key),
             "http:// is not encrypted: everybody on the way reads messages and credentials",
             "use https://",
         ));
     }
-    if settings.signer.shortest.is_some_and(|bytes| bytes < SECRET_BYTES_MIN) {
+    if access.signer.shortest.is_some_and(|bytes| bytes < SECRET_BYTES_MIN) {
         findings.push(Finding::warning(
             format!("{key}.secret"),
             format!("a secret has fewer than {SECRET_BYTES_MIN} bytes, too few for a signature"),
@@ -55,7 +68,7 @@ fn risks(settings: &HttpSettings, context: &FlowContext, key: &str) -> Vec<Findi
         ));
     }
     let carries_rows = matches!(context.source, "outbox" | "wal");
-    if settings.signer.signs() && carries_rows && context.envelope != Envelope::Structured {
+    if access.signer.signs() && carries_rows && context.envelope != Envelope::Structured {
         findings.push(Finding::warning(
             format!("{key}.secret"),
             "the body is signed as it is, and rows may hold any bytes: most libraries for Standard \

@@ -21,7 +21,7 @@ use hyper_util::{
 use pgherald_core::BoxError;
 use tokio::time::timeout;
 
-use crate::{HttpSettings, error::HttpError, target::Target, tls};
+use crate::{HttpSettings, access::Access, error::HttpError, target::Target, tls};
 
 /// A connection that rests is closed before a receiver does it: common ones wait 5 s, and a request
 /// that crosses such a close has an unknown fate.
@@ -46,18 +46,19 @@ pub(crate) struct Failure {
 pub(crate) struct Client {
     inner: legacy::Client<Connector, Full<Bytes>>,
     timeout: Duration,
+    speaks_tls: bool,
 }
 
 impl Client {
     /// Connects nothing; reads the TLS files.
-    pub(crate) async fn new(settings: &HttpSettings) -> Result<Self, HttpError> {
-        let connector = connector(settings).await?;
+    pub(crate) async fn new(settings: &HttpSettings, access: &Access) -> Result<Self, HttpError> {
+        let connector = connector(settings, access).await?;
         let inner = legacy::Client::builder(TokioExecutor::new())
             .pool_idle_timeout(IDLE_MAX)
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(settings.concurrency)
             .build(connector);
-        Ok(Self { inner, timeout: settings.timeout })
+        Ok(Self { inner, timeout: settings.timeout, speaks_tls: access.uses_tls() })
     }
 
     /// Sends one request and waits for its answer.
@@ -66,6 +67,9 @@ impl Client {
         target: &Target,
         request: Request<Full<Bytes>>,
     ) -> Result<(), Failure> {
+        if target.is_tls && !self.speaks_tls {
+            return Err(Failure { error: HttpError::SchemeChanged, sent: false });
+        }
         let answered = timeout(self.timeout, self.inner.request(request)).await;
         let response = match answered {
             Ok(Ok(response)) => response,
@@ -85,9 +89,12 @@ impl Client {
 }
 
 /// What connects to receivers; `check` uses it without a request.
-pub(crate) async fn connector(settings: &HttpSettings) -> Result<Connector, HttpError> {
-    let reading = settings.clone();
-    let tls = tokio::task::spawn_blocking(move || tls::config(&reading)).await;
+pub(crate) async fn connector(
+    settings: &HttpSettings,
+    access: &Access,
+) -> Result<Connector, HttpError> {
+    let (files, uses_tls) = (settings.tls.clone(), access.uses_tls());
+    let tls = tokio::task::spawn_blocking(move || tls::config(&files, uses_tls)).await;
     let tls = tls.map_err(|_| HttpError::Dropped)??;
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);

@@ -15,7 +15,10 @@ use pgherald_core::{
     is_attribute_header,
 };
 
-use crate::{HttpSettings, headers::is_hop_by_hop, schedule::Item, target::Target};
+use crate::{
+    HttpSettings, access::Access, headers::is_hop_by_hop, schedule::Item, sign::Signer,
+    target::Target,
+};
 
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("pgherald/", env!("CARGO_PKG_VERSION")));
@@ -48,11 +51,6 @@ impl Composer {
         (&self.flow.0, &self.flow.1)
     }
 
-    /// Whether requests are signed.
-    pub(crate) fn signs(&self) -> bool {
-        self.settings.signer.signs()
-    }
-
     /// The `webhook-id` of a request: the message's id, or the first one's and how many there are.
     pub(crate) fn id(parcel: &[Item]) -> String {
         match parcel {
@@ -62,10 +60,9 @@ impl Composer {
     }
 
     /// Where a parcel goes: a gap may have an address of its own.
-    pub(crate) fn target(&self, parcel: &[Item]) -> &Target {
+    pub(crate) fn target<'a>(access: &'a Access, parcel: &[Item]) -> &'a Target {
         let is_gap = parcel.iter().any(|item| item.message.gap().is_some());
-        let settings = &self.settings;
-        settings.gap_target.as_ref().filter(|_| is_gap).unwrap_or(&settings.target)
+        access.gap_target.as_ref().filter(|_| is_gap).unwrap_or(&access.target)
     }
 
     /// Whether a message must not share its request: its own headers travel as headers, which a
@@ -78,12 +75,12 @@ impl Composer {
     ///
     /// # Errors
     /// It will never be accepted.
-    pub(crate) fn check(&self, message: &Message) -> Result<(), BoxError> {
+    pub(crate) fn check(&self, access: &Access, message: &Message) -> Result<(), BoxError> {
         let headers = self.headers(message)?;
         let limits = &self.settings.header_limits;
         // What the operator sets takes the place of what the message brings along.
-        let own = headers.iter().filter(|(name, _)| !self.settings.headers.contains_key(*name));
-        limits.check(own, self.settings.header_bytes()).map_err(Into::into)
+        let own = headers.iter().filter(|(name, _)| !access.headers.contains_key(*name));
+        limits.check(own, access.header_bytes()).map_err(Into::into)
     }
 
     /// The request of a parcel, signed for a time in seconds since 1970.
@@ -92,14 +89,15 @@ impl Composer {
     /// A message cannot be sent; [`check`](Self::check) says so before.
     pub(crate) fn compose(
         &self,
+        access: &Access,
         parcel: &[Item],
         at_s: u64,
     ) -> Result<Request<Full<Bytes>>, BoxError> {
-        let target = self.target(parcel);
+        let target = Self::target(access, parcel);
         let (mut headers, body) = (self.head(parcel)?, self.body(parcel)?);
-        self.sign(&Self::id(parcel), at_s, &mut headers, &body)?;
+        sign(&access.signer, &Self::id(parcel), at_s, &mut headers, &body)?;
         // What the operator sets stands above what a message brings along.
-        for (name, value) in &self.settings.headers {
+        for (name, value) in &access.headers {
             headers.insert(name, value.clone());
         }
         if let Some(login) = &target.login {
@@ -152,22 +150,22 @@ impl Composer {
         })?;
         illegal.map_or(Ok(headers), |why| Err(why.into()))
     }
+}
 
-    fn sign(
-        &self,
-        id: &str,
-        at_s: u64,
-        headers: &mut HeaderMap,
-        body: &[u8],
-    ) -> Result<(), BoxError> {
-        headers.insert(WEBHOOK_ID, HeaderValue::from_str(id)?);
-        if self.signs() {
-            let signature = self.settings.signer.signature(id, at_s, body);
-            headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(at_s));
-            headers.insert(WEBHOOK_SIGNATURE, HeaderValue::from_str(&signature)?);
-        }
-        Ok(())
+fn sign(
+    signer: &Signer,
+    id: &str,
+    at_s: u64,
+    headers: &mut HeaderMap,
+    body: &[u8],
+) -> Result<(), BoxError> {
+    headers.insert(WEBHOOK_ID, HeaderValue::from_str(id)?);
+    if signer.signs() {
+        let signature = signer.signature(id, at_s, body);
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(at_s));
+        headers.insert(WEBHOOK_SIGNATURE, HeaderValue::from_str(&signature)?);
     }
+    Ok(())
 }
 
 fn append(headers: &mut HeaderMap, name: &str, value: &str) -> Result<(), &'static str> {

@@ -95,11 +95,11 @@ impl HttpConfig {
 /// rest of a webhook's address may send to it.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub struct Address(pub String);
+pub struct Address(pub Secret);
 
 impl Address {
     fn redacted(&self) -> String {
-        match Url::parse(self.0.trim()) {
+        match Url::parse(self.0.literal().unwrap_or_default().trim()) {
             // Behind an "@" in its path or query may stand the end of a password with a slash in it.
             Ok(url)
                 if matches!(url.scheme(), "http" | "https")
@@ -143,7 +143,7 @@ mod tests {
             ("https://me:8080/er2@a", "[redacted]"),
             ("ftp://hunter2@h/x", "[redacted]"),
         ] {
-            let address = Address(url.to_owned());
+            let address = Address(Secret::new(url.to_owned()));
             let text = format!("{address:?}");
             assert_eq!(text, format!("{shown:?}"));
             assert_eq!(serde_json::to_value(&address).unwrap(), shown);

@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use hyper::StatusCode;
-use pgherald_core::{BoxError, SinkError, mend_tls};
+use pgherald_core::{BoxError, FileFault, SinkError, mend_tls};
 
 /// What a fault means for the flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +81,10 @@ pub(crate) enum HttpError {
          receiver took others, or could be sent none (retry_max_seconds)", .lasted.as_secs()
     )]
     GivenUp { last: Arc<str>, lasted: Duration },
+    #[error(transparent)]
+    Secret(FileFault),
+    #[error("the address changed between http:// and https://: the connection is made anew")]
+    SchemeChanged,
     #[error("the writer was dropped")]
     Dropped,
 }
@@ -110,12 +114,14 @@ impl HttpError {
             // The receiver, our certificates, our clock or our address: an operator mends them.
             Self::Handshake { .. }
             | Self::File { .. }
+            | Self::Secret(_)
             | Self::Clock { .. }
             | Self::NoHttp { .. } => Class::Blocked,
             // The moment: nobody has judged the message.
             Self::Connect { .. }
             | Self::Silent { .. }
             | Self::Interrupted { .. }
+            | Self::SchemeChanged
             | Self::Dropped => Class::Transient,
             // The message: others are taken, and it never was.
             Self::GivenUp { .. } => Class::Rejected,
@@ -299,6 +305,12 @@ mod tests {
                 "the moment, until it was like this for retry_max_seconds",
             ),
             (HttpError::Dropped, Transient, "the moment: the process ends"),
+            (HttpError::SchemeChanged, Transient, "the moment: opened again at once"),
+            (
+                HttpError::Secret(pgherald_core::NamedFile::new("k", "x").fault("is", "do")),
+                Blocked,
+                "a file of the destination's settings",
+            ),
             (
                 HttpError::Clock { origin: origin(), status, ahead_s: 3_600 },
                 Blocked,

@@ -1,14 +1,18 @@
 //! One request and its answer, signed again where the receiver refused it for its time.
 
+use std::sync::Arc;
+
 use hyper::StatusCode;
 use pgherald_core::BoxError;
 
 use crate::{
+    access::{Access, LiveAccess},
     client::{Client, Failure},
     clock::{AWAY_S_MIN, DatabaseOffset, database_is_away},
     composer::Composer,
     error::{Class, Fault, HttpError, Said},
     schedule::Item,
+    target::Target,
 };
 
 /// What became of a request.
@@ -32,20 +36,14 @@ pub(crate) enum Answer {
 pub(crate) struct Exchange {
     pub(crate) client: Client,
     pub(crate) composer: Composer,
+    pub(crate) access: Arc<LiveAccess>,
     pub(crate) database: DatabaseOffset,
 }
 
 impl Exchange {
     /// Sends a parcel and waits for its answer.
     pub(crate) async fn run(&self, parcel: &[Item]) -> Answer {
-        let at_s = self.composer.target(parcel).clock.now_s();
-        let answered = match self.once(parcel, at_s).await {
-            Err(Failed::Answered(failure)) if self.may_be_about_time(&failure) => {
-                self.again(parcel, at_s, failure).await
-            }
-            answered => answered,
-        };
-        match answered {
+        match self.answered(parcel).await {
             Ok(()) => Answer::Confirmed,
             Err(Failed::Illegal(why)) => Answer::Rejected(why),
             Err(Failed::Answered(Failure { error, sent })) => match error.class() {
@@ -59,41 +57,53 @@ impl Exchange {
         }
     }
 
-    async fn once(&self, parcel: &[Item], at_s: u64) -> Result<(), Failed> {
-        let request = self.composer.compose(parcel, at_s).map_err(Failed::Illegal)?;
-        let target = self.composer.target(parcel);
-        self.client.send(target, request).await.map_err(Failed::Answered)
+    async fn answered(&self, parcel: &[Item]) -> Result<(), Failed> {
+        let unreadable = |fault| Failure { error: HttpError::Secret(fault), sent: false };
+        let access = self.access.now().map_err(|fault| Failed::Answered(unreadable(fault)))?;
+        let at_s = Composer::target(&access, parcel).clock.now_s();
+        match self.once(&access, parcel, at_s).await {
+            Err(Failed::Answered(failure)) => {
+                if failure.error.status().is_some_and(is_about_credentials) {
+                    self.access.refused();
+                }
+                match access.signer.signs() && may_be_about_time(&failure) {
+                    true => self.again(&access, parcel, at_s, failure).await,
+                    false => Err(Failed::Answered(failure)),
+                }
+            }
+            answered => answered,
+        }
     }
 
-    /// Whether the receiver may have refused the time of the signature: receivers answer with any of
-    /// these.
-    fn may_be_about_time(&self, failure: &Failure) -> bool {
-        let status = failure.error.status();
-        self.composer.signs()
-            && status.is_some_and(|status| {
-                matches!(
-                    status,
-                    StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
-                )
-            })
+    async fn once(&self, access: &Access, parcel: &[Item], at_s: u64) -> Result<(), Failed> {
+        let request = self.composer.compose(access, parcel, at_s).map_err(Failed::Illegal)?;
+        let target = Composer::target(access, parcel);
+        self.client.send(target, request).await.map_err(Failed::Answered)
     }
 
     /// The request that was signed for `at_s` was refused: the answer's `Date` tells whether for its
     /// time. Only a time that the receiver took is kept.
-    async fn again(&self, parcel: &[Item], at_s: u64, refused: Failure) -> Result<(), Failed> {
+    async fn again(
+        &self,
+        access: &Access,
+        parcel: &[Item],
+        at_s: u64,
+        refused: Failure,
+    ) -> Result<(), Failed> {
+        let target = Composer::target(access, parcel);
         let Some(date_s) = refused.error.date_s() else {
-            return Err(self.blame_the_clock(parcel, at_s, refused));
+            return Err(self.blame_the_clock(target, at_s, refused));
         };
         if date_s.abs_diff(at_s) <= AWAY_S_MIN {
             return Err(Failed::Answered(refused));
         }
-        match self.once(parcel, date_s).await {
+        match self.once(access, parcel, date_s).await {
             Ok(()) => {
-                self.corrected(parcel, date_s);
+                self.corrected(target, date_s);
                 Ok(())
             }
-            Err(Failed::Answered(failure)) if self.may_be_about_time(&failure) => {
-                Err(self.blame_the_clock(parcel, at_s, failure))
+            Err(Failed::Answered(failure)) if may_be_about_time(&failure) => {
+                Err(self.blame_the_clock(target, at_s, failure))
             }
             failed => failed,
         }
@@ -101,18 +111,17 @@ impl Exchange {
 
     /// While this machine's clock and the database's differ, nobody knows whether the message or its
     /// time was refused.
-    fn blame_the_clock(&self, parcel: &[Item], at_s: u64, failure: Failure) -> Failed {
+    fn blame_the_clock(&self, target: &Target, at_s: u64, failure: Failure) -> Failed {
         let away = database_is_away(&self.database, at_s);
         let (Some(ahead_s), Some(status)) = (away, failure.error.status()) else {
             return Failed::Answered(failure);
         };
-        let origin = self.composer.target(parcel).origin.clone();
+        let origin = target.origin.clone();
         let error = HttpError::Clock { origin, status, ahead_s };
         Failed::Answered(Failure { error, ..failure })
     }
 
-    fn corrected(&self, parcel: &[Item], accepted_s: u64) {
-        let target = self.composer.target(parcel);
+    fn corrected(&self, target: &Target, accepted_s: u64) {
         if let Some(ahead_s) = target.clock.correct(accepted_s) {
             let (pipeline, sink) = self.composer.flow();
             tracing::warn!(
@@ -126,6 +135,17 @@ impl Exchange {
             );
         }
     }
+}
+
+fn is_about_credentials(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+}
+
+/// Whether the receiver may have refused the time of the signature: receivers answer with any of
+/// these.
+fn may_be_about_time(failure: &Failure) -> bool {
+    let status = failure.error.status();
+    status.is_some_and(|it| it == StatusCode::BAD_REQUEST || is_about_credentials(it))
 }
 
 /// Why a request was not taken.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 use pgherald_core::{Problems, Secret};
 
 /// What a line of a head has beside name and value: a colon, a blank, and the line's end.
@@ -79,48 +79,51 @@ pub(crate) fn is_hop_by_hop(name: &str) -> bool {
     HOP_BY_HOP.contains(&name)
 }
 
-/// The headers of every request; an underscore stands for a dash. `None` if a problem was added.
+/// The headers of every request; an underscore stands for a dash. `None` if a problem was added. What
+/// stands in a file is looked at when it is read.
 pub(crate) fn resolve(
     written: &BTreeMap<String, Secret>,
     bearer_token: Option<&Secret>,
     key: &str,
     problems: &mut Problems,
-) -> Option<HeaderMap> {
-    let mut headers = HeaderMap::new();
+) -> Option<Vec<(HeaderName, Secret)>> {
+    let mut headers: Vec<(HeaderName, Secret)> = Vec::new();
     let mut all = true;
-    for (name, value) in written {
-        match header(name, value) {
-            Ok((name, _)) if headers.contains_key(&name) => {
-                let why = format!("is {name} again: keep one of the two");
-                problems.add(format!("{key}.headers.{name}"), why);
-                all = false;
+    for (written, value) in written {
+        let why = match header(written, value) {
+            Ok(name) if headers.iter().any(|(known, _)| *known == name) => {
+                format!("is {name} again: keep one of the two")
             }
-            Ok((name, value)) => drop(headers.insert(name, value)),
-            Err(why) => {
-                problems.add(format!("{key}.headers.{name}"), why);
-                all = false;
+            Ok(name) => {
+                headers.push((name, value.clone()));
+                continue;
             }
-        }
+            Err(why) => why.to_owned(),
+        };
+        problems.add(format!("{key}.headers.{written}"), why);
+        all = false;
     }
     if let Some(token) = bearer_token {
-        if headers.contains_key(AUTHORIZATION) {
-            let why = "headers.authorization is set too: keep one of the two";
-            problems.add(format!("{key}.bearer_token"), why);
-            return None;
-        }
-        match sensitive(&format!("Bearer {}", token.expose())) {
-            Some(value) => drop(headers.insert(AUTHORIZATION, value)),
-            None => {
-                let why = "holds what no header may: use printable ASCII, without line breaks";
-                problems.add(format!("{key}.bearer_token"), why);
-                return None;
+        let authorized = headers.iter().any(|(name, _)| *name == AUTHORIZATION);
+        let why = match token.literal() {
+            _ if authorized => "headers.authorization is set too: keep one of the two",
+            Some(text) if bearer(text).is_none() => {
+                "holds what no header may: use printable ASCII, without line breaks"
             }
-        }
+            _ => return all.then_some(headers),
+        };
+        problems.add(format!("{key}.bearer_token"), why);
+        return None;
     }
     all.then_some(headers)
 }
 
-fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), &'static str> {
+/// The value of `authorization` for a bearer token.
+pub(crate) fn bearer(token: &str) -> Option<HeaderValue> {
+    sensitive(&format!("Bearer {token}"))
+}
+
+fn header(name: &str, value: &Secret) -> Result<HeaderName, &'static str> {
     // The environment has no dashes.
     let name: HeaderName = name
         .replace('_', "-")
@@ -133,13 +136,16 @@ fn header(name: &str, value: &Secret) -> Result<(HeaderName, HeaderValue), &'sta
     if is_hop_by_hop(text) {
         return Err("concerns the connection, not the message: take it out");
     }
-    let value = sensitive(value.expose())
-        .ok_or("has a value that no header may have: use printable ASCII, without line breaks")?;
-    Ok((name, value))
+    match value.literal() {
+        Some(text) if sensitive(text).is_none() => {
+            Err("has a value that no header may have: use printable ASCII, without line breaks")
+        }
+        _ => Ok(name),
+    }
 }
 
 /// A value that no `Debug` shows.
-fn sensitive(text: &str) -> Option<HeaderValue> {
+pub(crate) fn sensitive(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
@@ -176,7 +182,7 @@ mod tests {
             (vec![("authorization", "Basic x")], Some("t"), "http.bearer_token"),
             (vec![], Some("a\nb"), "http.bearer_token"),
             (vec![("x", "a\r\nb")], None, "http.headers.x"),
-            (vec![("x-a", "1"), ("x_a", "2")], None, "http.headers.x-a"),
+            (vec![("x-a", "1"), ("x_a", "2")], None, "http.headers.x_a"),
         ] {
             let refused = refused(&headers, token);
             assert!(refused.len() == 1 && refused[0].starts_with(at), "{refused:?}");

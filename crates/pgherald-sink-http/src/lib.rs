@@ -14,6 +14,7 @@
 //! The first answer that is neither 2xx nor a refusal of its own message ends the writer: core
 //! waits and publishes again what is open.
 
+mod access;
 mod check;
 mod client;
 mod clock;

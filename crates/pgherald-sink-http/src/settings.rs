@@ -2,13 +2,15 @@
 
 use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
-use pgherald_core::{BatchLimits, Envelope, FlowContext, Problems};
+use hyper::header::AUTHORIZATION;
+use pgherald_core::{BatchLimits, Envelope, FlowContext, Problems, Secret};
 
 use crate::{
     HttpConfig,
+    access::AccessSettings,
+    clock::SigningClock,
     config::Address,
-    headers::{self, HeaderLimits, line_bytes},
+    headers::{self, HeaderLimits},
     sign::Signer,
     target::Target,
 };
@@ -21,18 +23,11 @@ const HEADER_BYTES_MAX: RangeInclusive<usize> = 1_000..=1_048_576;
 const RETRY_MAX_SECONDS: RangeInclusive<u64> = 1..=31_536_000;
 /// `retry_max_seconds` where nobody says otherwise.
 const RETRY_MAX: Duration = Duration::from_secs(3_600);
-/// `webhook-id`, `webhook-timestamp`, `host` and the names of the rest, at their longest.
-const WEBHOOK_BYTES: usize = 400;
 
 /// A checked `http` table; made by [`HttpConfig::resolve`].
 #[derive(Clone)]
 pub struct HttpSettings {
-    pub(crate) target: Target,
-    /// Where gaps go instead.
-    pub(crate) gap_target: Option<Target>,
-    /// Of every request.
-    pub(crate) headers: HeaderMap,
-    pub(crate) signer: Signer,
+    pub(crate) access: AccessSettings,
     pub(crate) timeout: Duration,
     pub(crate) concurrency: usize,
     pub(crate) tls: TlsFiles,
@@ -58,25 +53,7 @@ pub(crate) struct TlsFiles {
 
 impl fmt::Debug for HttpSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpSettings").field("origin", &self.target.origin).finish_non_exhaustive()
-    }
-}
-
-impl HttpSettings {
-    /// The target of messages, and that of gaps if it is another one.
-    pub(crate) fn targets(&self) -> impl Iterator<Item = &Target> {
-        std::iter::once(&self.target).chain(&self.gap_target)
-    }
-
-    /// What a request's head has at most beside the headers of its message.
-    pub(crate) fn header_bytes(&self) -> usize {
-        let set: usize = self.headers.iter().map(|(name, value)| line_bytes(name, value)).sum();
-        let login = self.targets().filter_map(|it| it.login.as_ref()).map(HeaderValue::len).max();
-        set + login.unwrap_or_default() + self.signer.signature_bytes() + WEBHOOK_BYTES
-    }
-
-    pub(crate) fn uses_tls(&self) -> bool {
-        self.targets().any(|target| target.is_tls)
+        f.debug_struct("HttpSettings").finish_non_exhaustive()
     }
 }
 
@@ -97,12 +74,15 @@ pub(crate) fn resolve(
     context: &FlowContext,
     problems: &mut Problems,
 ) -> Option<HttpSettings> {
-    let target = target(config.url.as_ref(), "url", key, problems);
+    let url = address(config.url.as_ref(), "url", key, problems);
     if config.url.is_none() {
         let why = "missing: where messages go, such as \"https://svc.internal/events\"";
         problems.add(format!("{key}.url"), why);
     }
-    let gap_target = target_of_gaps(config, key, problems);
+    let gap_url = match &config.gap_url {
+        None => Some(None),
+        address_of_gaps => address(address_of_gaps.as_ref(), "gap_url", key, problems).map(Some),
+    };
     let headers = headers::resolve(&config.headers, config.bearer_token.as_ref(), key, problems);
     let timeout_ms = within("timeout_ms", config.timeout_ms, TIMEOUT_MS, key, problems);
     let concurrency = within("concurrency", config.concurrency, CONCURRENCY, key, problems);
@@ -110,13 +90,17 @@ pub(crate) fn resolve(
     let all =
         within("headers_bytes_max", config.headers_bytes_max, HEADER_BYTES_MAX, key, problems);
     let retry_max = retry_max(config, key, problems);
-    let signer = signer(config, &format!("{key}.secret"), problems);
+    let secret = secret(config, &format!("{key}.secret"), problems);
     let tls = tls(config, &format!("{key}.tls"), problems);
     let settings = HttpSettings {
-        target: target?,
-        gap_target: gap_target?,
-        headers: headers?,
-        signer: signer?,
+        access: AccessSettings {
+            url: url?,
+            gap_url: gap_url?,
+            headers: headers?,
+            bearer_token: config.bearer_token.clone(),
+            secret: secret?,
+            clocks: Default::default(),
+        },
         timeout: Duration::from_millis(timeout_ms?),
         concurrency: concurrency?,
         tls: tls?,
@@ -127,29 +111,20 @@ pub(crate) fn resolve(
     without_contradiction(&settings, config, key, problems).then_some(settings)
 }
 
-fn target(
+/// The address, looked at if it stands in the configuration.
+fn address(
     address: Option<&Address>,
     name: &'static str,
     key: &str,
     problems: &mut Problems,
-) -> Option<Target> {
-    match Target::parse(address?, name) {
-        Ok(target) => Some(target),
-        Err(why) => {
+) -> Option<Secret> {
+    let secret = &address?.0;
+    match secret.literal().map(|text| Target::parse(text, name, &SigningClock::default())) {
+        Some(Err(why)) => {
             problems.add(format!("{key}.{name}"), why);
             None
         }
-    }
-}
-
-fn target_of_gaps(
-    config: &HttpConfig,
-    key: &str,
-    problems: &mut Problems,
-) -> Option<Option<Target>> {
-    match &config.gap_url {
-        None => Some(None),
-        Some(address) => target(Some(address), "gap_url", key, problems).map(Some),
+        Some(Ok(_)) | None => Some(secret.clone()),
     }
 }
 
@@ -176,14 +151,14 @@ fn retry_max(config: &HttpConfig, key: &str, problems: &mut Problems) -> Option<
     }
 }
 
-fn signer(config: &HttpConfig, key: &str, problems: &mut Problems) -> Option<Signer> {
-    let Some(secret) = &config.secret else { return Some(Signer::default()) };
-    match Signer::parse(secret) {
-        Ok(signer) => Some(signer),
-        Err(why) => {
+fn secret(config: &HttpConfig, key: &str, problems: &mut Problems) -> Option<Option<Secret>> {
+    let literal = config.secret.as_ref().and_then(Secret::literal);
+    match literal.map(Signer::parse) {
+        Some(Err(why)) => {
             problems.add(key, why);
             None
         }
+        Some(Ok(_)) | None => Some(config.secret.clone()),
     }
 }
 
@@ -204,26 +179,33 @@ fn tls(config: &HttpConfig, key: &str, problems: &mut Problems) -> Option<TlsFil
     Some(TlsFiles { ca: tls.ca_file.clone(), client })
 }
 
-/// What is right by itself and wrong together.
+/// What is right by itself and wrong together, as far as it stands in the configuration.
 fn without_contradiction(
     settings: &HttpSettings,
     config: &HttpConfig,
     key: &str,
     problems: &mut Problems,
 ) -> bool {
+    let access = &settings.access;
+    let secrets = [("url", Some(&access.url)), ("gap_url", access.gap_url.as_ref())];
+    let written = secrets.into_iter().filter_map(|(name, secret)| Some((name, secret?.literal()?)));
+    let targets: Vec<Target> = written
+        .filter_map(|(name, text)| Target::parse(text, name, &SigningClock::default()).ok())
+        .collect();
+    let are_all_known = targets.len() == 1 + usize::from(access.gap_url.is_some());
     let mut is_right = true;
-    if config.tls.is_some() && !settings.uses_tls() {
+    if config.tls.is_some() && are_all_known && !targets.iter().any(|target| target.is_tls) {
         let why = "has no meaning with http://: write https://, or take the table out";
         problems.add(format!("{key}.tls"), why);
         is_right = false;
     }
-    for target in settings.targets() {
-        if target.login.is_some() && settings.headers.contains_key(AUTHORIZATION) {
-            let why = "holds user information, and bearer_token or headers.authorization is set \
-                       too: keep one way to authenticate";
-            problems.add(format!("{key}.{}", target.key), why);
-            is_right = false;
-        }
+    let authorized = access.bearer_token.is_some()
+        || access.headers.iter().any(|(name, _)| *name == AUTHORIZATION);
+    for target in targets.iter().filter(|target| target.login.is_some() && authorized) {
+        let why = "holds user information, and bearer_token or headers.authorization is set too: \
+                   keep one way to authenticate";
+        problems.add(format!("{key}.{}", target.key), why);
+        is_right = false;
     }
     is_right
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{
-    Batch, Event, FlowContext, Message, MessageId, Only, Open, Opened, Ordering, Outcomes,
-    Published, Sink, SinkError, Writer,
+    Batch, BoxError, Event, FlowContext, Message, MessageId, Only, Open, Opened, Ordering,
+    Outcomes, Published, Sink, SinkError, Writer,
 };
 use tokio::{
     sync::{mpsc, watch},
@@ -14,6 +14,7 @@ use tokio::{
 
 use crate::{
     HttpSettings,
+    access::LiveAccess,
     client::Client,
     clock::{DatabaseOffset, measured},
     composer::Composer,
@@ -35,6 +36,7 @@ const LEEWAY: std::time::Duration = std::time::Duration::from_secs(5);
 pub struct HttpSink {
     settings: Arc<HttpSettings>,
     context: FlowContext,
+    access: Arc<LiveAccess>,
     patience: Arc<Patience>,
     database: DatabaseOffset,
 }
@@ -44,8 +46,9 @@ impl HttpSink {
     #[must_use]
     pub fn new(settings: HttpSettings, context: FlowContext) -> Self {
         let patience = Patience::new(Some(settings.retry_max), context.budget.messages);
+        let access = Arc::new(LiveAccess::new(settings.access.clone()));
         let (settings, patience) = (Arc::new(settings), Arc::new(patience));
-        Self { settings, context, patience, database: measured() }
+        Self { settings, context, access, patience, database: measured() }
     }
 
     /// For a flow that halts at a rejected message: one that a receiver asks to try again is tried
@@ -64,14 +67,20 @@ impl HttpSink {
     }
 
     async fn open_writer(&self) -> Result<HttpWriter, HttpError> {
-        let client = Client::new(&self.settings).await?;
+        let access = Arc::clone(&self.access);
+        let now = access.now().map_err(HttpError::Secret)?;
+        let client = Client::new(&self.settings, &now).await?;
         let composer = Composer::new(Arc::clone(&self.settings), &self.context);
         let schedule = Schedule::new(self.settings.parcels);
         let concurrency = self.settings.concurrency;
         let patience = Arc::clone(&self.patience);
-        let exchange =
-            Exchange { client, composer: composer.clone(), database: self.database.clone() };
-        let doors = Doors { composer, patience: Arc::clone(&patience) };
+        let exchange = Exchange {
+            client,
+            composer: composer.clone(),
+            access: Arc::clone(&access),
+            database: self.database.clone(),
+        };
+        let doors = Doors { composer, access, patience: Arc::clone(&patience) };
         Ok(HttpWriter::start(doors, |inbound, tell| {
             Delivery::new(exchange, patience, schedule, concurrency, inbound, tell)
         }))
@@ -107,10 +116,19 @@ impl Sink for HttpSink {
 /// What decides how a message goes.
 struct Doors {
     composer: Composer,
+    access: Arc<LiveAccess>,
     patience: Arc<Patience>,
 }
 
 impl Doors {
+    /// Whether a message can be sent at all. What cannot be read now is named when it is sent.
+    fn check(&self, message: &Message) -> Result<(), BoxError> {
+        match self.access.now() {
+            Ok(access) => self.composer.check(&access, message),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Whether a message must not share its request: its own headers travel as headers, or its last
     /// attempts in company came to nothing.
     fn is_alone(&self, message: &Message) -> bool {
@@ -150,7 +168,7 @@ impl HttpWriter {
             let message = &batch.messages[index];
             if !open.is_empty() {
                 open.push((place, Open::Unsent));
-            } else if let Err(why) = self.doors.composer.check(message) {
+            } else if let Err(why) = self.doors.check(message) {
                 open.push((place, Open::Rejected(why)));
             } else {
                 let alone = self.doors.is_alone(message);

@@ -5,7 +5,7 @@ use hyper::{Uri, header::HeaderValue};
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use crate::{clock::SigningClock, config::Address};
+use crate::clock::SigningClock;
 
 /// One URL that requests are sent to.
 #[derive(Clone)]
@@ -27,8 +27,12 @@ pub(crate) struct Target {
 impl Target {
     /// # Errors
     /// What is wrong with the URL, without the URL itself.
-    pub(crate) fn parse(address: &Address, key: &'static str) -> Result<Self, String> {
-        let text = address.0.trim();
+    pub(crate) fn parse(
+        text: &str,
+        key: &'static str,
+        clock: &SigningClock,
+    ) -> Result<Self, String> {
+        let text = text.trim();
         if text.contains(['{', '}']) {
             return Err(
                 "is one literal address and knows no placeholders: the channel travels as \
@@ -57,7 +61,7 @@ impl Target {
             login,
             is_tls,
             is_loopback: is_loopback(&url),
-            clock: SigningClock::default(),
+            clock: clock.clone(),
         })
     }
 }
@@ -89,7 +93,7 @@ mod tests {
     use super::*;
 
     fn target(url: &str) -> Result<Target, String> {
-        Target::parse(&Address(url.to_owned()), "url")
+        Target::parse(url, "url", &SigningClock::default())
     }
 
     #[test]

@@ -10,19 +10,19 @@ use rustls::{
 
 use pgherald_core::Pem;
 
-use crate::{HttpSettings, error::HttpError, settings::TlsFiles};
+use crate::{error::HttpError, settings::TlsFiles};
 
 /// Reads the files; blocks.
-pub(crate) fn config(settings: &HttpSettings) -> Result<ClientConfig, HttpError> {
-    let roots = match settings.uses_tls() {
-        true => roots(&settings.tls)?,
+pub(crate) fn config(files: &TlsFiles, uses_tls: bool) -> Result<ClientConfig, HttpError> {
+    let roots = match uses_tls {
+        true => roots(files)?,
         false => RootCertStore::empty(),
     };
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring knows the default versions")
         .with_root_certificates(roots);
-    let Some((certificate, key)) = &settings.tls.client else {
+    let Some((certificate, key)) = &files.client else {
         return Ok(builder.with_no_client_auth());
     };
     let chain = certificates("tls.cert_file", certificate)?;

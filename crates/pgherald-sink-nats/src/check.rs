@@ -79,6 +79,7 @@ fn connection_failed(error: NatsError, key: &str) -> Finding {
         NatsError::File { key: file, .. } => {
             (format!("{key}.{file}"), "correct the path, its permissions or its content")
         }
+        NatsError::Secret(fault) => (fault.key.to_string(), "mend the file that the key names"),
         NatsError::Handshake { source, .. } => (format!("{key}.tls"), mend_tls(&chain(&**source))),
         NatsError::Mute { .. } => (
             format!("{key}.servers"),

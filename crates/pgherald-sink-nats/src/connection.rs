@@ -15,7 +15,7 @@ use async_nats::{
     Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ReconnectToServer, ServerAddr,
     ServerError, jetstream,
 };
-use pgherald_core::{BoxError, Pem};
+use pgherald_core::{BoxError, Pem, Secret};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -63,7 +63,7 @@ pub(crate) async fn connect(
         let server = &settings.servers[(first + turn) % count];
         match connect_to(server, settings, name).await {
             Ok(connection) => return Ok(connection),
-            Err(error @ NatsError::File { .. }) => return Err(error),
+            Err(error @ (NatsError::File { .. } | NatsError::Secret(_))) => return Err(error),
             Err(error) => failed = error,
         }
     }
@@ -201,9 +201,9 @@ async fn with_login(options: ConnectOptions, login: &Login) -> Result<ConnectOpt
     match login {
         Login::Nobody => Ok(options),
         Login::User { name, password } => {
-            Ok(options.user_and_password(name.clone(), password.expose().to_owned()))
+            Ok(options.user_and_password(name.clone(), text_of(password)?))
         }
-        Login::Token(token) => Ok(options.token(token.expose().to_owned())),
+        Login::Token(token) => Ok(options.token(text_of(token)?)),
         Login::Credentials(path) => {
             let read = options.credentials_file(path).await;
             read.map_err(|error| unusable("credentials_file", path, error))
@@ -218,6 +218,11 @@ async fn with_login(options: ConnectOptions, login: &Login) -> Result<ConnectOpt
             }
         }
     }
+}
+
+/// A secret as it is now: its file is read at every connect.
+fn text_of(secret: &Secret) -> Result<String, NatsError> {
+    secret.read().map(|text| text.to_string()).map_err(NatsError::Secret)
 }
 
 /// Whether a text looks like an NKey seed: what the client says of another one blames the server.

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use pgherald_core::{BoxError, SinkError, mend_tls};
+use pgherald_core::{BoxError, FileFault, SinkError, mend_tls};
 
 /// What a fault means for the flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,8 @@ pub(crate) enum NatsError {
         #[source]
         source: BoxError,
     },
+    #[error(transparent)]
+    Secret(FileFault),
     #[error("the connection ended: {0}")]
     Disconnected(String),
     #[error("no acknowledgement within {0:?}")]
@@ -129,6 +131,7 @@ impl NatsError {
             Self::Credentials { .. }
             | Self::Handshake { .. }
             | Self::File { .. }
+            | Self::Secret(_)
             | Self::Denied(_)
             | Self::InboxDenied(_)
             | Self::NoJetStream
@@ -293,6 +296,11 @@ mod tests {
             (NatsError::Handshake { server: server(), source: io() }, Blocked, "a certificate"),
             (
                 NatsError::File { key: "tls.ca_file", path: "x".into(), source: io() },
+                Blocked,
+                "a file of ours",
+            ),
+            (
+                NatsError::Secret(pgherald_core::NamedFile::new("k", "x").fault("is", "do")),
                 Blocked,
                 "a file of ours",
             ),

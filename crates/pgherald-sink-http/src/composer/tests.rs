@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::HttpConfig;
 
-fn composer(envelope: Envelope, more: Value) -> Composer {
+fn composer(envelope: Envelope, more: Value) -> (Composer, Access) {
     let context = FlowContext {
         pipeline: "orders".into(),
         source: "notify",
@@ -26,7 +26,8 @@ fn composer(envelope: Envelope, more: Value) -> Composer {
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let config: HttpConfig = serde_json::from_value(config).unwrap();
     let settings = config.resolve("http", &context, &mut Problems::default()).unwrap();
-    Composer::new(Arc::new(settings), &context)
+    let access = settings.access.read().unwrap();
+    (Composer::new(Arc::new(settings), &context), access)
 }
 
 fn message(n: u32, headers: &[(&str, &str)]) -> Message {
@@ -60,8 +61,8 @@ fn parcel(messages: impl IntoIterator<Item = Message>) -> Vec<Item> {
 }
 
 /// The headers of a request as text, and its body.
-async fn composed(composer: &Composer, parcel: &[Item]) -> (HeaderMap, Value) {
-    let request = composer.compose(parcel, 7).unwrap();
+async fn composed((composer, access): &(Composer, Access), parcel: &[Item]) -> (HeaderMap, Value) {
+    let request = composer.compose(access, parcel, 7).unwrap();
     assert_eq!(request.method(), Method::POST);
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
@@ -124,7 +125,7 @@ async fn an_empty_body_says_that_it_is_empty() {
         (Body::Payload(Bytes::from_static(b"x")), None),
     ] {
         let message = Message { body, ..message(1, &[]) };
-        let request = composer.compose(&parcel([message]), 7).unwrap();
+        let request = composer.0.compose(&composer.1, &parcel([message]), 7).unwrap();
         let said = request.headers().get("content-length").map(|it| it.to_str().unwrap());
         assert_eq!(said, length, "the client sets any other");
     }
@@ -136,28 +137,29 @@ fn headers_that_receivers_refuse_are_named_with_their_size_as_sent() {
     let with_key =
         |key: &str| Message { key: Some(Bytes::from(key.to_owned())), ..message(1, &[]) };
     // Each emoji is twelve bytes when it is encoded.
-    let refused = composer.check(&with_key(&"🎉".repeat(2_000))).unwrap_err().to_string();
+    let refused =
+        composer.0.check(&composer.1, &with_key(&"🎉".repeat(2_000))).unwrap_err().to_string();
     assert!(refused.contains("header ce-partitionkey has 24015 bytes"), "{refused}");
     assert!(refused.contains("http.header_bytes_max = 7500"), "{refused}");
-    assert!(composer.check(&with_key(&"🎉".repeat(600))).is_ok());
+    assert!(composer.0.check(&composer.1, &with_key(&"🎉".repeat(600))).is_ok());
     let value = "v".repeat(7_000);
-    let two = composer.check(&message(1, &[("x-a", &value), ("x-b", &value)]));
+    let two = composer.0.check(&composer.1, &message(1, &[("x-a", &value), ("x-b", &value)]));
     assert!(two.is_ok(), "{two:?}");
     let three = message(1, &[("x-a", &value), ("x-b", &value), ("x-c", "v")]);
-    assert!(composer.check(&three).is_ok());
+    assert!(composer.0.check(&composer.1, &three).is_ok());
     let three = message(1, &[("x-a", &value), ("x-b", &value), ("x-c", &value[..2_000])]);
-    let refused = composer.check(&three).unwrap_err().to_string();
+    let refused = composer.0.check(&composer.1, &three).unwrap_err().to_string();
     assert!(refused.contains("http.headers_bytes_max = 15000"), "{refused}");
     assert!(refused.contains("the largest is x-"), "{refused}");
     let larger = self::composer(Envelope::Binary, json!({ "headers_bytes_max": 50_000 }));
-    assert!(larger.check(&three).is_ok());
+    assert!(larger.0.check(&larger.1, &three).is_ok());
 }
 
 #[test]
 fn messages_with_headers_of_their_own_travel_alone() {
     let composer = composer(Envelope::Structured, json!({}));
-    assert!(!composer.is_alone(&message(1, &[("ce-type", "t"), ("Content-Type", "text/plain")])));
-    assert!(composer.is_alone(&message(1, &[("x-tenant", "a")])));
+    assert!(!composer.0.is_alone(&message(1, &[("ce-type", "t"), ("Content-Type", "text/plain")])));
+    assert!(composer.0.is_alone(&message(1, &[("x-tenant", "a")])));
 }
 
 #[tokio::test]
@@ -175,7 +177,7 @@ async fn the_operator_has_the_last_word_and_gaps_their_own_address() {
     );
     assert!(!headers.contains_key("authorization") && !headers.contains_key("ce-id"));
     let gap = parcel([gap()]);
-    assert_eq!(composer.target(&gap).origin, "https://gaps");
+    assert_eq!(Composer::target(&composer.1, &gap).origin, "https://gaps");
     let (headers, body) = composed(&composer, &gap).await;
     assert_eq!(headers["ce-type"], "pgherald.gap");
     assert_eq!(headers["authorization"], "Basic bWU6cGFzcw==");
@@ -189,11 +191,13 @@ fn a_header_that_http_does_not_take_rejects_and_never_panics() {
     for name in
         ["", "a b", "ü", "transfer-encoding", "Upgrade", "te", "expect", "webhook-id", &long]
     {
-        let refused = composer.check(&message(1, &[(name, "x")]));
+        let refused = composer.0.check(&composer.1, &message(1, &[(name, "x")]));
         assert!(refused.is_err(), "{name}");
     }
     let many: Vec<(String, String)> = (0..40_000).map(|n| (format!("x-{n}"), "x".into())).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|(a, b)| (&**a, &**b)).collect();
-    assert!(composer.check(&message(1, &many)).is_err());
-    assert!(composer.check(&message(1, &[("x", "a\r\nb: c"), ("y", "\u{0}")])).is_ok());
+    assert!(composer.0.check(&composer.1, &message(1, &many)).is_err());
+    assert!(
+        composer.0.check(&composer.1, &message(1, &[("x", "a\r\nb: c"), ("y", "\u{0}")])).is_ok()
+    );
 }

@@ -8,3 +8,4 @@ mod healing;
 mod order;
 mod refusals;
 mod rig;
+mod secrets;

@@ -174,3 +174,20 @@ async fn a_stream_that_cannot_be_created_beside_another_one_blocks() {
     context.delete_stream("OTHER").await.unwrap();
     open(&sink).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_in_a_file_is_read_at_every_connect() {
+    let nats = Nats::builder().user("bridge", "s3cr3t").start().await.unwrap();
+    create_stream(&login(&nats, "bridge"), app(true)).await;
+    let scratch = pgherald_testkit::Scratch::new("nats-secrets").unwrap();
+    let path = scratch.path().join("password");
+    let password = json!({ pgherald_core::Secret::IN_FILE: ["nats.password_file", path] });
+    let sink = sink(&nats.url(), json!({ "user": "bridge", "password": password }));
+    let why = blocked(&sink).await;
+    assert!(why.starts_with("nats.password_file: ") && why.contains("does not exist"), "{why}");
+    std::fs::write(&path, "hunter2").unwrap();
+    let why = blocked(&sink).await;
+    assert!(why.contains("refused the credentials") && !why.contains("hunter2"), "{why}");
+    std::fs::write(&path, "s3cr3t\n").unwrap();
+    open(&sink).await;
+}

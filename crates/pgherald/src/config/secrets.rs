@@ -46,7 +46,16 @@ const SECRETS: [&str; 9] = [
 ];
 
 /// Those whose file is read where the secret is used, at every connect, and not here.
-const READ_WHEN_USED: [&str; 1] = ["postgres.url"];
+const READ_WHEN_USED: [&str; 8] = [
+    "postgres.url",
+    "pipelines.*.sinks.*.nats.password",
+    "pipelines.*.sinks.*.nats.token",
+    "pipelines.*.sinks.*.http.bearer_token",
+    "pipelines.*.sinks.*.http.secret",
+    WEBHOOKS[0],
+    WEBHOOKS[1],
+    HTTP_HEADER,
+];
 
 /// What a name of a librdkafka option holds if its value is secret.
 const SECRET_WORDS: [&str; 6] = ["password", "passphrase", "secret", "token", "credential", "pem"];
@@ -251,18 +260,21 @@ mod tests {
     fn what_is_wrong_with_a_file_is_said_by_its_key() {
         let sink = "pipelines.a.sinks.b";
         let mut tree = tree(&format!(
-            "[postgres]\nurl = \"x\"\nurl_file = \"y\"\n[{sink}.nats]\ntoken_file = \"/dev/null\"\n\
-             password_file = \"/does/not/exist\"\n[{sink}.kafka.sasl]\npassword_file = 3\n\
+            "[postgres]\nurl = \"x\"\nurl_file = \"y\"\n[{sink}.nats]\npassword_file = 3\n\
+             token_file = \"/does/not/exist\"\n[{sink}.kafka.options]\n\
+             \"sasl.client.secret_file\" = \"/dev/null\"\n\
+             \"ssl.key.password_file\" = \"/does/not/exist\"\n\
              [{sink}.nats.tls]\nkey_file = \"stays\""
         ));
         let mut report = Report::default();
-        read_files(&mut tree, &mut report);
+        let later = read_files(&mut tree, &mut report);
+        assert_eq!(later.len(), 1, "a token that is read when it is used may come late");
         let problems = report.into_problems();
         let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert_eq!(problems.len(), 4, "{texts:#?}");
-        assert!(texts[0].contains("kafka.sasl.password_file: the path of a file"), "{texts:#?}");
-        assert!(texts[1].contains("nats.password_file: cannot read"), "{texts:#?}");
-        assert!(texts[2].contains("nats.token_file: \"/dev/null\" is empty"), "{texts:#?}");
+        assert!(texts[0].contains("secret_file\": \"/dev/null\" is empty"), "{texts:#?}");
+        assert!(texts[1].contains("password_file\": cannot read"), "{texts:#?}");
+        assert!(texts[2].contains("nats.password_file: the path of a file"), "{texts:#?}");
         assert!(texts[3].contains("postgres.url_file: `url` is set too"), "{texts:#?}");
     }
 
