@@ -53,7 +53,7 @@ async fn in_stream(nats: &Nats, name: &str) -> Vec<u32> {
     first_arrivals(payloads.map(|it| String::from_utf8_lossy(&it.payload).into_owned()))
 }
 
-fn bus(postgres: &Postgres, brokers: &str, topic: &str) -> Config {
+pub(crate) fn bus(postgres: &Postgres, brokers: &str, topic: &str) -> Config {
     Config::new(&postgres.url(), &["orders"]).with(&format!(
         "[pipelines.p.sinks.bus.kafka]\nbrokers = \"{brokers}\"\ntopic = \"{topic}\""
     ))
@@ -166,7 +166,7 @@ async fn a_topic_that_is_missing_and_one_that_is_deleted_block_until_it_is_there
 }
 
 /// Everybody at the first listener is a superuser, and `app` at the second may do what ACLs say.
-async fn guarded() -> Kafka {
+pub(crate) async fn guarded() -> Kafka {
     let module = "org.apache.kafka.common.security.plain.PlainLoginModule required";
     let kafka = Kafka::builder().properties(&format!(
         "listener.security.protocol.map=DIRECT:PLAINTEXT,PROXIED:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\

@@ -27,6 +27,7 @@ mod doctor;
 mod first_light;
 mod hard_knocks;
 mod isolation;
+mod kafka_access;
 mod load;
 mod names;
 mod outbox;

@@ -228,7 +228,7 @@ async fn create(
     shape: NewTopics,
     topic: &Arc<str>,
 ) -> Result<Found, Fault> {
-    let (config, name, handle) = (settings.client(), topic.clone(), Handle::current());
+    let (config, name, handle) = (settings.client()?, topic.clone(), Handle::current());
     let created = spawn_blocking(move || handle.block_on(request(&config, shape, &name)));
     created.await.map_err(|error| Fault::Create(error.to_string().into()))??;
     let deadline = Instant::now() + ANSWER_WAIT;

@@ -5,7 +5,7 @@ mod connection;
 
 use std::sync::Arc;
 
-use pgherald_core::SinkError;
+use pgherald_core::{FileFault, SinkError};
 use rdkafka::{error::KafkaError, types::RDKafkaErrorCode as Code};
 
 use self::connection::refused_certificate;
@@ -205,6 +205,12 @@ fn to_create(topic: &str, code: Code) -> String {
         ),
         code if Class::of_creation(code) == Class::Transient => "it is tried again".to_owned(),
         _ => format!("create it: {create}"),
+    }
+}
+
+impl From<FileFault> for Fault {
+    fn from(fault: FileFault) -> Self {
+        Self::File(fault.to_string().into())
     }
 }
 

@@ -1,16 +1,14 @@
 //! The files that the configuration names: they are read whenever a client is made, so that one that
 //! comes late or is replaced needs no restart.
 
-use std::{fs, path::PathBuf};
+use pgherald_core::NamedFile;
 
 use crate::error::Fault;
 
-/// One file.
+/// One file, and what it must hold.
 #[derive(Clone, Debug)]
-pub(crate) struct NamedFile {
-    /// The dotted key that names it.
-    pub(crate) key: String,
-    pub(crate) path: PathBuf,
+pub(crate) struct TlsFile {
+    pub(crate) file: NamedFile,
     pub(crate) holds: Holds,
 }
 
@@ -25,25 +23,24 @@ pub(crate) enum Holds {
     Anything,
 }
 
-impl NamedFile {
+impl TlsFile {
     /// Whether it is there and holds what it must. Blocks for the time that reading takes.
     ///
     /// # Errors
     /// What is wrong with it, and what to do.
     pub(crate) fn inspect(&self) -> Result<(), Fault> {
-        let (key, path) = (&self.key, self.path.display());
-        let fault = |text: String| Err(Fault::File(format!("{key}: {text}").into()));
-        let content = match fs::read(&self.path) {
+        let content = match self.file.bytes() {
             Ok(content) => content,
-            Err(error) => {
-                return fault(format!(
-                    "cannot read {path}: {error}; name a file that this user can read"
-                ));
-            }
+            // An empty one lacks what it must hold, like any other.
+            Err(_) if self.file.path().metadata().is_ok_and(|it| it.len() == 0) => Vec::new(),
+            Err(fault) => return Err(fault.into()),
         };
+        let (key, path) = (self.file.key(), self.file.path().display());
         match self.holds.missing_in(&content) {
             None => Ok(()),
-            Some(Missing { what, why, fix }) => fault(format!("{what} in {path}: {why}; {fix}")),
+            Some(Missing { what, why, fix }) => {
+                Err(Fault::File(format!("{key}: {what} in {path}: {why}; {fix}").into()))
+            }
         }
     }
 }

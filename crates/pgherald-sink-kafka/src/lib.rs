@@ -21,6 +21,7 @@ mod partitioner;
 mod producer;
 mod properties;
 mod pulse;
+mod security;
 mod settings;
 mod sink;
 mod timestamp;

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use pgherald_core::FileFault;
 use rdkafka::{
     config::{ClientConfig, RDKafkaLogLevel},
     message::OwnedHeaders,
@@ -15,7 +16,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::{
     error::Fault,
-    files::NamedFile,
+    files::TlsFile,
     link::{Context, Link},
     memory::Memory,
     settings::KafkaSettings,
@@ -74,10 +75,10 @@ impl Producer {
             sasl: settings.property("sasl.mechanism").is_some(),
             singly,
         };
-        let config = configure(settings, &memory, singly);
+        let config = configure(settings, &memory, singly)?;
         let files = settings.files.clone();
         let create = move || {
-            files.iter().try_for_each(NamedFile::inspect)?;
+            files.iter().try_for_each(TlsFile::inspect)?;
             config.create_with_context(context).map_err(|error| Fault::of_client(&error))
         };
         let created = spawn_blocking(create).await;
@@ -130,8 +131,12 @@ impl Drop for Producer {
     }
 }
 
-fn configure(settings: &KafkaSettings, memory: &Memory, singly: bool) -> ClientConfig {
-    let mut config = settings.client();
+fn configure(
+    settings: &KafkaSettings,
+    memory: &Memory,
+    singly: bool,
+) -> Result<ClientConfig, FileFault> {
+    let mut config = settings.client()?;
     if singly {
         config.set("enable.gapless.guarantee", "false");
     }
@@ -139,7 +144,7 @@ fn configure(settings: &KafkaSettings, memory: &Memory, singly: bool) -> ClientC
     if let Some(bytes) = memory.batch_bytes() {
         config.set("batch.size", bytes.to_string());
     }
-    config
+    Ok(config)
 }
 
 /// Lets librdkafka log what becomes of the producer's id.

@@ -36,8 +36,8 @@ pub(crate) struct Pulse {
     asking: Option<JoinHandle<Answer>>,
     /// A connection failed, and nothing was asked since.
     trouble: bool,
-    /// The configuration names the topic that is asked for.
-    configured: bool,
+    /// The topics that the configuration names: what is wrong with them ends the session.
+    configured: Vec<Box<str>>,
 }
 
 enum Answer {
@@ -50,7 +50,8 @@ enum Answer {
 }
 
 impl Pulse {
-    pub(crate) fn new(configured: bool) -> Self {
+    pub(crate) fn new(configured: &[&str]) -> Self {
+        let configured = configured.iter().map(|topic| Box::from(*topic)).collect();
         let heard = Instant::now();
         Self { connected: true, delivered: 0, heard, asking: None, trouble: false, configured }
     }
@@ -133,13 +134,14 @@ impl Pulse {
         let wait = if troubled { TROUBLED_WAIT } else { ANSWER_WAIT };
         let (client, link) = (producer.client().clone(), producer.link().clone());
         let topic = topic.clone();
+        let configured = self.configured.iter().any(|it| **it == *topic);
         self.asking = Some(tokio::task::spawn_blocking(move || {
             let metadata = match cluster::ask_blocking(&client, &topic, wait) {
                 Err(reason) => return Answer::Nothing(reason),
                 Ok(metadata) => metadata,
             };
             if let Some(code) = cluster::topic_error(&metadata, &topic) {
-                return Answer::of_topic(code, topic);
+                return if configured { Answer::of_topic(code, topic) } else { Answer::Here };
             }
             let leaders = if troubled { cluster::leaders(&metadata, &topic) } else { Vec::new() };
             let reached = cluster::reach_blocking(&client, &link, &topic, leaders, wait);
@@ -150,7 +152,7 @@ impl Pulse {
     fn judge(&mut self, producer: &Producer, answer: Answer) -> Option<Event> {
         match answer {
             // While something is on its way its own report says more.
-            Answer::Topic(fault) if self.configured && producer.link().is_idle() => {
+            Answer::Topic(fault) if producer.link().is_idle() => {
                 producer.link().end(fault.clone());
                 Some(Event::Ended(fault.into()))
             }

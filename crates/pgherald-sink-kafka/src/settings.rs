@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
-use pgherald_core::{FlowContext, Problems, Secret, Template};
+use pgherald_core::{FileFault, FlowContext, Problems, Secret, Template};
 use rdkafka::{
     client::ClientContext,
     config::{ClientConfig, RDKafkaLogLevel},
@@ -12,19 +12,18 @@ use rdkafka::{
 
 use crate::{
     address::{is_address, not_an_address},
-    config::{KafkaConfig, SaslConfig, TlsConfig},
+    config::KafkaConfig,
     error::creation_text,
-    files::{Holds, NamedFile},
+    files::TlsFile,
     partitioner::Partitioner,
     properties::{defaults, kept, protocol},
+    security::{check_sasl, check_tls, names_a_file},
     timestamp::Timestamp,
     topic::{self, TopicTemplate},
 };
 
 /// librdkafka's own `topic.metadata.refresh.interval.ms`.
 const REFRESH: Duration = Duration::from_secs(300);
-
-const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
 
 /// What a Kafka sink needs to know, checked.
 #[derive(Clone)]
@@ -35,7 +34,7 @@ pub struct KafkaSettings {
     pub(crate) timestamp: Timestamp,
     pub(crate) partitioner: Partitioner,
     /// What must be there whenever a client is made.
-    pub(crate) files: Vec<NamedFile>,
+    pub(crate) files: Vec<TlsFile>,
     properties: BTreeMap<String, String>,
     password: Option<Secret>,
 }
@@ -54,15 +53,23 @@ impl fmt::Debug for KafkaSettings {
 }
 
 impl KafkaSettings {
-    /// librdkafka's configuration.
-    pub(crate) fn client(&self) -> ClientConfig {
+    /// librdkafka's configuration, with the password as it is now.
+    ///
+    /// # Errors
+    /// The password's file is of no use now.
+    pub(crate) fn client(&self) -> Result<ClientConfig, FileFault> {
+        let mut client = self.without_secrets();
+        if let Some(password) = &self.password {
+            client.set("sasl.password", &*password.read()?);
+        }
+        Ok(client)
+    }
+
+    fn without_secrets(&self) -> ClientConfig {
         let mut client = ClientConfig::new();
         client.set_log_level(RDKafkaLogLevel::Info);
         for (name, value) in &self.properties {
             client.set(name, value);
-        }
-        if let Some(password) = &self.password {
-            client.set("sasl.password", password.expose());
         }
         client
     }
@@ -158,20 +165,6 @@ impl KafkaConfig {
         self.brokers.0.join(",")
     }
 
-    /// SASL has a table of its own.
-    fn check_protocol(&self, key: &str, problems: &mut Problems) {
-        let authenticates =
-            |name: &str, value: &str| is_protocol(name) && value.eq_ignore_ascii_case("sasl_ssl");
-        for (name, _) in self.options.0.iter().filter(|(name, value)| authenticates(name, value)) {
-            if self.sasl.is_none() {
-                problems.add(
-                    format!("{key}.options.\"{name}\""),
-                    format!("needs the table [{key}.sasl]; add it with mechanism, username and password, or remove this"),
-                );
-            }
-        }
-    }
-
     fn topic_template(&self, key: &str, problems: &mut Problems) -> Option<Template> {
         let key = format!("{key}.topic");
         let Some(text) = &self.topic else {
@@ -219,27 +212,6 @@ impl KafkaConfig {
         })
     }
 
-    /// Every file that librdkafka reads.
-    fn files(&self, key: &str, properties: &BTreeMap<String, String>) -> Vec<NamedFile> {
-        let opened = properties.contains_key("ssl.key.password");
-        let tls = self.tls.clone().unwrap_or_default();
-        let of_table = [
-            ("ca_file", tls.ca_file, Holds::Certificates),
-            ("cert_file", tls.cert_file, Holds::Certificates),
-            ("key_file", tls.key_file, Holds::Key { opened }),
-        ];
-        let of_table = of_table.into_iter().filter_map(|(name, file, holds)| {
-            Some(NamedFile { key: format!("{key}.tls.{name}"), path: file?.into(), holds })
-        });
-        let of_options = self.options.0.iter().filter(|(name, _)| names_a_file(name));
-        let of_options = of_options.map(|(name, file)| NamedFile {
-            key: format!("{key}.options.\"{name}\""),
-            path: file.into(),
-            holds: Holds::Anything,
-        });
-        of_table.chain(of_options).collect()
-    }
-
     fn properties(
         &self,
         brokers: &str,
@@ -269,61 +241,13 @@ impl KafkaConfig {
     }
 }
 
-/// Whether the value of a property is the name of a file.
-fn names_a_file(property: &str) -> bool {
-    let property = property.replace('_', ".");
-    property.starts_with("ssl.") && property.ends_with(".location")
-}
-
-fn is_protocol(name: &str) -> bool {
-    name.replace('_', ".") == "security.protocol"
-}
-
-fn check_sasl(sasl: &SaslConfig, key: &str, problems: &mut Problems) -> Option<Secret> {
-    let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    match &sasl.mechanism {
-        None => problems.add(
-            format!("{key}.sasl.mechanism"),
-            format!("is missing; set one of {}", MECHANISMS.join(", ")),
-        ),
-        Some(mechanism) if !MECHANISMS.contains(&mechanism.as_str()) => problems.add(
-            format!("{key}.sasl.mechanism"),
-            format!("{mechanism:?} is not supported; set one of {}", MECHANISMS.join(", ")),
-        ),
-        Some(_) => {}
-    }
-    if !given(&sasl.username) {
-        problems.add(format!("{key}.sasl.username"), "is missing");
-    }
-    if sasl.password.as_ref().is_none_or(|password| password.expose().is_empty()) {
-        problems.add(format!("{key}.sasl.password"), "is missing; set it or password_file");
-    }
-    sasl.password.clone()
-}
-
-fn check_tls(tls: Option<&TlsConfig>, key: &str, problems: &mut Problems) {
-    let Some(tls) = tls else { return };
-    let mut lacks = |name: &str, text: &str| problems.add(format!("{key}.tls.{name}"), text);
-    match (&tls.cert_file, &tls.key_file) {
-        (Some(_), None) => {
-            lacks("key_file", "is missing: cert_file needs the key that belongs to it")
-        }
-        (None, Some(_)) => {
-            lacks("cert_file", "is missing: key_file needs the certificate that belongs to it");
-        }
-        _ => {}
-    }
-    let files =
-        [("ca_file", &tls.ca_file), ("cert_file", &tls.cert_file), ("key_file", &tls.key_file)];
-    for (name, _) in files.into_iter().filter(|(_, file)| file.as_deref() == Some("")) {
-        lacks(name, "is empty; name a file, or remove this");
-    }
-}
-
 /// Lets librdkafka look at the whole, without files, which may come later, and without a connection.
 fn try_out(settings: &KafkaSettings) -> Result<(), String> {
-    let mut client = settings.client();
+    let mut client = settings.without_secrets();
     client.remove("bootstrap.servers");
+    if let Some(password) = &settings.password {
+        client.set("sasl.password", password.literal().unwrap_or("comes later"));
+    }
     for name in settings.properties.keys().filter(|name| names_a_file(name)) {
         client.remove(name);
     }
@@ -412,7 +336,8 @@ mod tests {
         // A file may come later.
         let table = r#"{"brokers": "127.0.0.1:1", "topic": "t", "tls": {"ca_file": "/none.pem"},
             "options": {"ssl_crl_location": "/none.crl"}}"#;
-        let files: Vec<_> = resolve(table).unwrap().files.into_iter().map(|it| it.key).collect();
+        let files: Vec<_> =
+            resolve(table).unwrap().files.into_iter().map(|it| it.file.key().to_owned()).collect();
         assert_eq!(files, ["k.tls.ca_file", "k.options.\"ssl_crl_location\""]);
     }
 

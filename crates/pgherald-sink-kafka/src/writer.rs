@@ -55,7 +55,7 @@ impl KafkaWriter {
         producer: Producer,
     ) -> Self {
         let dispatch = Dispatch::new(settings.clone(), context);
-        let pulse = Pulse::new(!settings.configured_topics().is_empty());
+        let pulse = Pulse::new(&settings.configured_topics());
         let isolation = memory.isolates().then(Isolation::default);
         let standing = watch::Sender::new(None);
         Self { settings, memory, producer, dispatch, pulse, standing, isolation }

@@ -207,7 +207,9 @@ pub(super) async fn limits_of(
     settings: &KafkaSettings,
     found: &[Found],
 ) -> HashMap<Arc<str>, Limits> {
-    let (config, handle) = (settings.client(), Handle::current());
+    let (Ok(config), handle) = (settings.client(), Handle::current()) else {
+        return HashMap::new();
+    };
     let topics: Vec<_> = found.iter().map(|found| found.topic.clone()).collect();
     let asked = spawn_blocking(move || handle.block_on(describe(&config, &topics)));
     asked.await.unwrap_or_default()

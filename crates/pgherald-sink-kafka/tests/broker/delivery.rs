@@ -3,7 +3,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use pgherald_core::{Body, Message, Only, Open};
+use pgherald_core::{Body, ContentType, Envelope, FlowContext, Message, Only, Open};
 use rdkafka::{
     config::ClientConfig,
     message::{Header, OwnedHeaders},
@@ -104,6 +104,34 @@ async fn gaps_tombstones_and_envelopes() {
     let nowhere = sink(&brokers, &json!({"topic": "app.{key}"}), Some(&["a"]));
     confirmed(open(&nowhere).await.as_mut(), vec![gap(&["a"])]).await;
     assert_eq!(cluster.read("app.a").await.len(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn structured_gaps_carry_no_attributes_and_a_bare_payload_keeps_its_media_type() {
+    let cluster = Cluster::shared().await;
+    let wrapped = async |topic: &str, envelope, messages| {
+        cluster.create(topic, 1, &[]).await;
+        let context = FlowContext { envelope, ..context(Some(&["a"])) };
+        let settings = settings(&cluster.kafka.bootstrap(), &json!({"topic": topic}), &context);
+        let sink = pgherald_sink_kafka::KafkaSink::new(settings, context);
+        confirmed(open(&sink).await.as_mut(), messages).await;
+        let stored = cluster.read(topic).await.into_iter();
+        stored.map(|it| it.headers).collect::<Vec<_>>()
+    };
+    let of = |value: &str| vec![("content-type".to_owned(), value.to_owned())];
+    let both = vec![gap(&["a"]), message(0, "a", None, "x")];
+    let structured = wrapped("structured", Envelope::Structured, both).await;
+    assert_eq!(
+        structured,
+        [of("application/cloudevents+json"), of("application/cloudevents+json")]
+    );
+    let xml = Message {
+        content_type: ContentType::TextAs("application/xml".into()),
+        ..message(1, "a", None, "<a/>")
+    };
+    let bare = wrapped("bare", Envelope::None, vec![xml, gap(&["a"])]).await;
+    assert_eq!(bare[0], of("application/xml"));
+    assert!(bare[1].contains(&("ce_type".to_owned(), "pgherald.gap".to_owned())), "{bare:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,12 +7,13 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use pgherald_core::Level;
+use pgherald_core::{Level, Secret};
 use pgherald_sink_kafka::check;
 use pgherald_testkit::Certificates;
 use serde_json::json;
 
 use crate::{
+    access::guarded,
     flow::{blocked, confirmed, context, heals, message, open_error, settings, sink},
     reach::encrypted,
 };
@@ -44,6 +45,25 @@ impl Drop for Written {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_lies_in_a_file_is_read_at_every_connect() {
+    let (kafka, _) = guarded().await;
+    kafka.create_topic("t", 1, &[]).await.unwrap();
+    kafka.allow_write("app", "t").await.unwrap();
+    let brokers = format!("127.0.0.1:{}", kafka.proxied_port());
+    let password = Written::nowhere("password");
+    let file = json!({Secret::IN_FILE: ["kafka.sasl.password_file", password.path()]});
+    let sasl = json!({"mechanism": "PLAIN", "username": "app", "password": file});
+    let sink = sink(&brokers, &json!({"topic": "t", "sasl": sasl}), Some(&["a"]));
+    let late = blocked(&open_error(&sink).await);
+    assert!(late.contains("kafka.sasl.password_file") && late.contains(password.path()), "{late}");
+    password.write("wrong\n");
+    let refused = blocked(&open_error(&sink).await);
+    assert!(refused.contains("the brokers refuse the credentials"), "{refused}");
+    password.write("secret\n");
+    confirmed(&mut *heals(&sink).await, vec![message(0, "a", None, "0")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_late_or_holds_something_else_blocks_and_is_named_until_it_is_right() {
     let (made, other) = (Certificates::new().unwrap(), Certificates::new().unwrap());
     let kafka = encrypted(&made).await;
@@ -57,7 +77,7 @@ async fn a_file_that_is_late_or_holds_something_else_blocks_and_is_named_until_i
         let text = blocked(&open_error(&sink).await);
         assert!(words.iter().all(|word| text.contains(word)), "{words:?}: {text}");
     };
-    says(["kafka.tls.ca_file: cannot read", ca.path()]).await;
+    says(["kafka.tls.ca_file: ", ca.path()]).await;
     let context = context(Some(&["a"]));
     let findings = check(&settings(&brokers, &table, &context), &context, "kafka", None).await;
     let told = |it: &pgherald_core::Finding| {
@@ -76,7 +96,7 @@ async fn a_file_that_is_late_or_holds_something_else_blocks_and_is_named_until_i
         says([&named, why]).await;
     }
     ca.write(made.authority_pem());
-    says(["kafka.tls.cert_file: cannot read", cert.path()]).await;
+    says(["kafka.tls.cert_file: ", cert.path()]).await;
     cert.write(made.certificate_pem());
     key.write("-----BEGIN ENCRYPTED PRIVATE KEY-----\nMII=\n-----END ENCRYPTED PRIVATE KEY-----\n");
     says(["kafka.tls.key_file: a key that is encrypted", "ssl.key.password"]).await;
