@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pgherald_core::Finding;
+use pgherald_core::{Finding, clock};
 use pgherald_postgres::{
     CONNECT_TIMEOUT, PostgresError, PostgresSettings, ServerFacts, bounded, connect, look,
 };
@@ -74,6 +74,7 @@ async fn inspect(
     session.wire.close().await;
     let text = format!("PostgreSQL {} at {settings}, UTF8, LISTEN heard", facts.version_text);
     found.insert(0, Finding::ok(subject, text));
+    found.extend(clocks(subject, clock().offset_seconds()));
     Ok(found)
 }
 
@@ -90,6 +91,17 @@ fn lasting_locks(subject: &str, facts: &ServerFacts) -> Option<Finding> {
             "use PostgreSQL 14 or newer",
         )
     })
+}
+
+/// Between machines a second is nothing; a minute is what receivers of signatures allow for.
+const APART_SECONDS_MAX: f64 = 2.0;
+
+/// Whether this machine's clock and the database's show the same.
+fn clocks(subject: &str, offset_seconds: Option<f64>) -> Option<Finding> {
+    let offset = offset_seconds.filter(|offset| offset.abs() > APART_SECONDS_MAX)?;
+    let way = if offset > 0.0 { "behind" } else { "ahead of" };
+    let text = format!("the clock of this machine is {:.0} s {way} the database's", offset.abs());
+    Some(Finding::warning(subject, text, "let both follow a time server (NTP)"))
 }
 
 fn queue(subject: &str, usage: f64, pages: i64) -> Vec<Finding> {
@@ -140,6 +152,14 @@ mod tests {
         };
         assert!(lasting_locks("postgres.url", &facts(130_020)).unwrap().text.contains("13.20"));
         assert_eq!(lasting_locks("postgres.url", &facts(140_000)), None);
+    }
+
+    #[test]
+    fn clocks_that_are_apart_are_a_warning() {
+        assert_eq!(clocks("postgres.url", None), None);
+        assert_eq!(clocks("postgres.url", Some(-1.5)), None);
+        let text = clocks("postgres.url", Some(3600.0)).unwrap().text;
+        assert_eq!(text, "the clock of this machine is 3600 s behind the database's");
     }
 
     #[test]

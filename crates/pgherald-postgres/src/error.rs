@@ -68,6 +68,10 @@ fn describe(error: &sqlx::Error) -> String {
             }
             sqlx::Error::Io(io) => io.to_string(),
             sqlx::Error::Tls(tls) => format!("TLS failed: {tls}"),
+            // It would show a character of the password.
+            sqlx::Error::Configuration(why) if why.to_string().contains("saslprep") => {
+                "the password holds a character that SASLprep forbids".to_owned()
+            }
             other => other.to_string(),
         },
     }

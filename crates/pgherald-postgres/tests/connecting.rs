@@ -81,6 +81,18 @@ async fn a_url_in_a_file_is_read_at_every_connect() {
     connect(&settings).await.unwrap();
 }
 
+/// BEL: as libpq does, the password counts as it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_saslprep_forbids_works_and_shows_nowhere() {
+    let postgres = Postgres::builder().password("pass\u{7}w\u{f6}rd").start().await.unwrap();
+    let url = |password: &str| postgres.url_for(&format!("postgres:{password}"));
+    connect(&settings(&url("pass%07w%C3%B6rd"))).await.unwrap();
+    let refused = connect(&settings(&url("pass%08w%C3%B6rd"))).await.err().unwrap();
+    assert_eq!(refused.class, Class::Blocked);
+    assert!(refused.fix.contains("check the password"), "{refused}");
+    assert!(!refused.to_string().contains('\u{8}') && !refused.text.contains("u{8}"), "{refused}");
+}
+
 /// RFC 5737: nothing answers there.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_address_that_is_silent_is_given_up_and_named() {

@@ -46,8 +46,9 @@ const SECRETS: [&str; 9] = [
 ];
 
 /// Those whose file is read where the secret is used, at every connect, and not here.
-const READ_WHEN_USED: [&str; 8] = [
+const READ_WHEN_USED: [&str; 9] = [
     "postgres.url",
+    "pipelines.*.sinks.*.kafka.sasl.password",
     "pipelines.*.sinks.*.nats.password",
     "pipelines.*.sinks.*.nats.token",
     "pipelines.*.sinks.*.http.bearer_token",
