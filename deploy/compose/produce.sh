@@ -1,7 +1,7 @@
 #!/bin/sh
-# The producer: orders and payments until it is stopped.
+# The producer: orders, payments and invoices until it is stopped.
 set -eu
-PGPASSWORD=$(cat /run/secrets/postgres_password)
+PGPASSWORD=$(cat /run/secrets/shop_password)
 export PGPASSWORD
 exec psql --no-psqlrc --quiet --set=ON_ERROR_STOP=1 --output=/dev/null \
-    --file=/produce.sql "host=postgres dbname=shop user=postgres"
+    --file=/produce.sql "host=postgres dbname=shop user=shop"

@@ -1,4 +1,4 @@
--- A row and what is announced of it commit together, or neither does.
+-- A row, what is announced of it, and its message in the outbox commit together, or none does.
 WITH placed AS (
     INSERT INTO orders (customer, cents)
     VALUES (1 + random() * 9, 100 + random() * 9900)
@@ -6,6 +6,7 @@ WITH placed AS (
 )
 SELECT
     pg_notify('orders', json_build_object('id', id, 'customer', customer)::text),
-    pg_notify('payments', json_build_object('order', id, 'customer', customer, 'cents', cents)::text)
+    pg_notify('payments', json_build_object('order', id, 'customer', customer, 'cents', cents)::text),
+    pgherald.send('invoices', json_build_object('order', id, 'cents', cents), customer::text)
 FROM placed
 \watch interval=0.2

@@ -158,18 +158,21 @@ async fn dashboard_and_alerts_ask_for_metrics_that_exist_and_the_dashboard_for_a
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_configuration_of_the_compose_file_is_good() {
-    let (postgres, nats, kafka) = (postgres().await, nats().await, shared_kafka().await);
+    let (postgres, nats, kafka) = (prepared().await, nats().await, shared_kafka().await);
+    let hook = HttpReceiver::start().await.unwrap();
     let text = read("deploy/compose/pgherald.toml")
         .replace("url_file = \"/run/secrets/pgherald_postgres_url\"", "url = \"URL\"")
         .replace("URL", &postgres.url())
         .replace("kafka:9092", &kafka.bootstrap())
-        .replace("nats://nats:4222", &nats.url());
+        .replace("nats://nats:4222", &nats.url())
+        .replace("http://webhook:8080/events", &hook.url("/events"));
     let (_scratch, path) = file(&text);
     let mut check = pgherald(&["check", "--config", path.to_str().unwrap()]).await;
     let said = said(&mut check).await;
     assert_eq!(said.code, Some(0), "{}", said.all());
     assert!(said.out.contains("pipelines.shop.sinks.bus.kafka"), "{}", said.out);
     assert!(said.out.contains("pipelines.shop.sinks.live.nats"), "{}", said.out);
+    assert!(said.out.contains("pipelines.ledger.sinks.hook.http"), "{}", said.out);
 }
 
 /// The values of a key, wherever it stands in a YAML text.
@@ -196,9 +199,9 @@ fn the_compose_file_names_files_that_exist_and_versions_that_stay() {
         let tag = image.rsplit_once(':').map(|(_, tag)| tag);
         assert!(tag.is_some_and(|tag| tag != "latest"), "{image} names no version");
     }
-    // Nine services, and the six servers among them say when they are well.
-    assert_eq!(values(&compose, "stop_grace_period").len(), 9);
-    assert_eq!(compose.matches("\n    healthcheck:\n").count(), 6);
+    // Ten services beside the setup, and the seven servers among them say when they are well.
+    assert_eq!(values(&compose, "stop_grace_period").len(), 10);
+    assert_eq!(compose.matches("\n    healthcheck:\n").count(), 7);
 }
 
 /// A drain has its deadline of 8 s, whoever stops the bridge.

@@ -19,6 +19,7 @@ mod watch;
 mod windows;
 
 mod bench;
+mod clients;
 mod clusters;
 mod command_line;
 mod dead_letters;

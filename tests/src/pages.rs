@@ -52,7 +52,7 @@ const COMMANDS: &[(&str, Run)] = &[
     ("cargo xtask bench", Needs("a-calm-machine")),
     ("cargo xtask bench outbox", There("bench", "a_small_outbox_is_measured_in_every_column")),
     ("docker compose up --build", Needs("docker")),
-    ("docker compose logs --follow kafka-consumer nats-consumer", Needs("docker")),
+    ("docker compose logs --follow kafka-consumer nats-consumer webhook", Needs("docker")),
     ("docker compose exec pgherald pgherald check", Needs("docker")),
     ("docker compose restart nats", Needs("docker")),
     ("docker compose down --volumes", Needs("docker")),

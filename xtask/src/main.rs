@@ -22,6 +22,8 @@ cargo xtask TASK
                                fmt, clippy, fuzz, rustdoc, build, direction, servers,
                                unit, core, e2e
   prove [FILTER]               the end-to-end tests with their full lengths (faults of 20 s and 60 s)
+  prove clients                a fixed set through every envelope and sink, read by the SDKs and clients
+                               of tests/clients (from PyPI, npm, Go modules, Maven)
   chaos outbox [--seconds N]   faults of every kind at seeded moments while an outbox is written:
        [--seed S]              200 kills of the bridge and 10 of each other kind, or for N seconds
   soak [--seconds N]           every sink at once at 2,000 messages a second, a fault a minute, for an

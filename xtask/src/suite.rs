@@ -1,6 +1,9 @@
 //! `test` and `prove`.
 
+use std::ffi::OsString;
 use std::process::Command;
+
+use pgherald_testkit::workspace_root;
 
 use crate::cargo::{cargo, run};
 use crate::count::Count;
@@ -37,8 +40,13 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
     steps.finish()
 }
 
-/// The end-to-end tests with their full lengths.
+/// The end-to-end tests with their full lengths; `clients`: what other people's clients read.
 pub(crate) fn prove(arguments: &[String]) -> Result<(), String> {
+    let clients = ["clients".to_owned()];
+    let told = match arguments == clients {
+        true => ("PGHERALD_WIRE_PROVE", workspace_root().join("tests/clients/prove.py").into()),
+        false => ("PGHERALD_FULL", OsString::from("1")),
+    };
     let filter: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut steps = Steps::new(Vec::new());
     steps.step("tools", |_| need::all(true)).step("servers", |_| play::fetch(&[])).step(
@@ -46,7 +54,7 @@ pub(crate) fn prove(arguments: &[String]) -> Result<(), String> {
         |count| {
             let bridge = e2e::bridge("release", play::release_build())?;
             let mut command = e2e::tests(bridge, &filter)?;
-            command.args(["--nocapture", THREADS]).env("PGHERALD_FULL", "1");
+            command.args(["--nocapture", THREADS]).env(told.0, told.1);
             check::tests(command, count)
         },
     );

@@ -155,6 +155,19 @@ impl Wrapper {
     }
 }
 
+/// Whether a message that says it is an event already (media type `application/cloudevents+json`)
+/// is one that can pass.
+///
+/// # Errors
+/// Why every sink will reject it.
+pub fn check_event(message: &Message) -> Result<(), WrapError> {
+    if event::is_event(message)? {
+        event::check(message)?;
+        own::headers(Binding::Kafka, message, true, &mut |_, _| {})?;
+    }
+    Ok(())
+}
+
 /// Whether a message can be wrapped at all, whatever the destination.
 ///
 /// # Errors

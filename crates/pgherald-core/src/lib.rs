@@ -42,7 +42,7 @@ pub use self::{
     clock::{Clock, clock},
     context::FlowContext,
     dead_letters::{DeadLetter, DeadLetters, DeadLettersError},
-    envelope::{Binding, Envelope, WrapError, Wrapper, is_attribute_header},
+    envelope::{Binding, Envelope, WrapError, Wrapper, check_event, is_attribute_header},
     event_names::{EventNames, EventNamesConfig},
     finding::{Finding, Level, Problem, Problems},
     flow::{Flow, FlowEnd, FlowSettings, OnRejected},

@@ -14,6 +14,13 @@ pub(crate) fn is_json(media_type: &str) -> bool {
     suffix.eq_ignore_ascii_case("json")
 }
 
+/// Whether the media type may be one of the two that CloudEvents documents have; cheap.
+pub(crate) fn may_be_event(media_type: &str) -> bool {
+    const BEGINNING: &[u8] = b"application/cloudevents";
+    let beginning = media_type.trim_ascii_start().as_bytes().get(..BEGINNING.len());
+    beginning.is_some_and(|beginning| beginning.eq_ignore_ascii_case(BEGINNING))
+}
+
 /// Whether the media type says that the payload is a CloudEvents document already.
 pub(crate) fn is_event(media_type: &str) -> bool {
     essence(media_type).eq_ignore_ascii_case(EVENT_MEDIA_TYPE)

@@ -137,9 +137,16 @@ pub struct Headers(Option<Arc<[Header]>>);
 type Header = (Box<str>, Box<str>);
 
 impl Headers {
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Every header as (name, value), in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().flat_map(|list| list.iter()).map(|(name, value)| (&**name, &**value))
+        let list = self.0.as_deref().unwrap_or_default();
+        list.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// The value of the first header of that name; names are compared without case.

@@ -5,8 +5,9 @@ use pgherald_postgres::{PostgresError, PostgresSettings, Purpose, open, query, s
 use sqlx::PgConnection;
 
 use crate::{
-    OutboxSettings, attach::session_settings, cursors, flow::STATEMENT_WITHIN, late,
-    report::came_in, retention::groups, server::TableFacts, traits::Traits, unrouted::Walk,
+    OutboxSettings, attach::session_settings, cursors, events::refused_events,
+    flow::STATEMENT_WITHIN, late, report::came_in, retention::groups, server::TableFacts,
+    traits::Traits, unrouted::Walk,
 };
 
 /// How long a scan of the table may take, of which there are a few.
@@ -59,6 +60,8 @@ async fn look(
     let mut findings: Vec<Finding> =
         traits.flaws(settings).into_iter().map(|flaw| flaw.finding(subject)).collect();
     findings.extend(stranded(connection, settings, subject).await.map_err(of)?);
+    let refused = refused_events(connection, &settings.table, subject);
+    findings.extend(refused.await.map_err(of)?);
     if findings.is_empty() {
         let text = format!("{} can be read without loss", settings.table);
         findings.push(Finding::ok(subject, text));

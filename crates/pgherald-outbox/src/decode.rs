@@ -230,7 +230,7 @@ fn time(micros: i64) -> SystemTime {
     time.unwrap_or(UNIX_EPOCH)
 }
 
-fn parse_headers(text: &str) -> Option<Headers> {
+pub(crate) fn parse_headers(text: &str) -> Option<Headers> {
     let object: Map<String, Value> = serde_json::from_str(text).ok()?;
     let header = |(name, value): (String, Value)| match value {
         Value::String(value) => Some((name.into_boxed_str(), value.into_boxed_str())),

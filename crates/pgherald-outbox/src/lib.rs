@@ -49,6 +49,7 @@ mod oldest;
 mod removal;
 
 mod error;
+mod events;
 mod flow;
 mod metrics;
 mod outbox;

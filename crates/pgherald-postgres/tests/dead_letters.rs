@@ -106,6 +106,33 @@ async fn what_is_kept_comes_back_as_it_was() {
 }
 
 #[tokio::test]
+async fn a_replay_has_the_same_envelope() {
+    let (_postgres, settings) = server().await;
+    install(&settings).await;
+    let letters = letters(&settings);
+    let kinds = [
+        (ContentType::Text, "text"),
+        (ContentType::Json, "{\"n\": 1}"),
+        (ContentType::Bytes, "bytes"),
+        (ContentType::TextAs("application/xml".into()), "<a/>"),
+        (ContentType::BytesAs("application/xml".into()), "<a/>"),
+        (ContentType::TextAs("application/json".into()), "{}"),
+        (ContentType::TextAs("text/plain; charset=utf-8".into()), "{}"),
+    ];
+    for (n, (content_type, payload)) in kinds.iter().enumerate() {
+        let body = Body::Payload((*payload).into());
+        let kept =
+            Message { content_type: content_type.clone(), ..message(&format!("1-{n}"), body) };
+        put(&letters, &kept, "no").await;
+    }
+    let mut desk = Desk::open(&settings).await.unwrap();
+    desk.replay_all(&Filter::default()).await.unwrap();
+    let again = letters.next(ROOM).await.unwrap();
+    let again: Vec<_> = again.into_iter().map(|message| message.content_type).collect();
+    assert_eq!(again, kinds.map(|(content_type, _)| content_type));
+}
+
+#[tokio::test]
 async fn what_was_never_fetched_is_copied_inside_the_database() {
     let (_postgres, settings) = server().await;
     install(&settings).await;

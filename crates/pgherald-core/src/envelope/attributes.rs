@@ -22,13 +22,15 @@ pub(super) struct Attributes<'m> {
     pub(super) subject: Option<&'m str>,
     pub(super) partitionkey: Option<Cow<'m, str>>,
     pub(super) content_type: Option<&'m str>,
-    message: &'m Message,
+    /// Where headers of its own set attributes.
+    more: Option<&'m Message>,
 }
 
 impl<'m> Attributes<'m> {
     pub(super) fn of(message: &'m Message, names: &'m Rendered) -> Self {
         let is_gap = message.gap().is_some();
-        let own = |name| own::attribute(message, name).filter(|_| !is_gap);
+        let has_own = !is_gap && own::has_attributes(message);
+        let own = |name| if has_own { own::attribute(message, name) } else { None };
         Self {
             id: message.id.as_str(),
             source: own("source").unwrap_or(&names.source),
@@ -41,14 +43,13 @@ impl<'m> Attributes<'m> {
             subject: own("subject").or_else(|| subject(message)).filter(|text| !text.is_empty()),
             partitionkey: partition_key(message),
             content_type: content_type(message),
-            message,
+            more: has_own.then_some(message),
         }
     }
 
     /// `dataschema` and the extensions that the message names, each once.
     pub(super) fn more(&self) -> impl Iterator<Item = (Cow<'m, str>, &'m str)> {
-        let is_gap = self.message.gap().is_some();
-        own::more_attributes(self.message).filter(move |_| !is_gap)
+        self.more.into_iter().flat_map(own::more_attributes)
     }
 }
 

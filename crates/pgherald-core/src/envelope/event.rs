@@ -11,10 +11,13 @@ use crate::{Body, Message, media_type};
 /// # Errors
 /// It says that the payload is a batch of events, which no message may be.
 pub(super) fn is_event(message: &Message) -> Result<bool, WrapError> {
-    if message.gap().is_some() {
+    // The usual message says nothing of the kind.
+    if message.gap().is_some() || !(message.content_type.is_set() || !message.headers.is_empty()) {
         return Ok(false);
     }
-    let Some(media_type) = content_type(message) else { return Ok(false) };
+    let Some(media_type) = content_type(message).filter(|it| media_type::may_be_event(it)) else {
+        return Ok(false);
+    };
     if media_type::is_event_batch(media_type) {
         return Err(WrapError::EventBatch);
     }

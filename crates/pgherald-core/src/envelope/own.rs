@@ -54,12 +54,18 @@ pub fn is_attribute_header(name: &str) -> bool {
     matches!(role(name), Role::ContentType | Role::Attribute(_))
 }
 
+/// Every header of every message comes by here: most are told by their first letters.
 fn role(name: &str) -> Role<'_> {
-    match after_prefix(name, ATTRIBUTE_PREFIX) {
-        Some(attribute) => Role::Attribute(attribute),
-        None if name.eq_ignore_ascii_case(CONTENT_TYPE_HEADER) => Role::ContentType,
-        None => Role::Own,
+    match name.as_bytes() {
+        [b'c' | b'C', b'e' | b'E', b'-', ..] => Role::Attribute(&name[ATTRIBUTE_PREFIX.len()..]),
+        [b'c' | b'C', ..] if name.eq_ignore_ascii_case(CONTENT_TYPE_HEADER) => Role::ContentType,
+        _ => Role::Own,
     }
+}
+
+/// Whether a header of the message's own sets an attribute.
+pub(super) fn has_attributes(message: &Message) -> bool {
+    message.headers.iter().any(|(name, _)| matches!(role(name), Role::Attribute(_)))
 }
 
 /// Gives the headers that travel under their own names. `content-type` and attributes are consumed:
@@ -159,6 +165,11 @@ fn check_name(binding: Binding, name: &str) -> Result<(), WrapError> {
 }
 
 fn is_reserved(name: &str) -> bool {
+    let first = name.as_bytes().first().map(u8::to_ascii_lowercase);
+    // The first letters of all names below.
+    if !first.is_some_and(|first| b"nwpchtaeuk".contains(&first)) {
+        return false;
+    }
     RESERVED_PREFIXES.iter().any(|prefix| after_prefix(name, prefix).is_some())
         || RESERVED_NAMES.iter().any(|reserved| name.eq_ignore_ascii_case(reserved))
 }

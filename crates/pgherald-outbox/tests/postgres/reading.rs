@@ -7,7 +7,7 @@ use pgherald_outbox::OutboxSource;
 use pgherald_postgres::{SetupOptions, setup};
 use pgherald_testkit::{Postgres, eventually};
 
-use crate::rig::{Db, Process, ROOM, SOON, attach_soon, server, settings, texts};
+use crate::rig::{Db, Process, ROOM, SOON, attach_soon, outbox_settings, server, settings, texts};
 
 #[tokio::test]
 async fn rows_become_messages() {
@@ -36,6 +36,47 @@ async fn rows_become_messages() {
     let micros = "(extract(epoch FROM created_at)::numeric * 1000000)::bigint";
     let id = db.text(&format!("SELECT {micros} || '-' || id FROM pgherald.outbox LIMIT 1")).await;
     assert_eq!(messages[0].id.as_str(), id);
+}
+
+#[tokio::test]
+async fn a_media_type_that_nobody_set_follows_from_the_payload() {
+    let postgres = server().await;
+    let mut db = Db::open(&postgres).await;
+    db.run(
+        "INSERT INTO pgherald.outbox (channel, content_type, payload) VALUES \
+         ('a', NULL, '{\"id\": 1}'), ('a', NULL, ' [1]'), ('a', NULL, '42'), \
+         ('a', NULL, '{\"a\": \"\\ud83d\"}'), ('a', 'text/csv', '[1]')",
+    )
+    .await;
+    let process = Process::one(&postgres.url(), "{}");
+    let messages = process.session(0).await.take(5).await;
+    let types: Vec<_> = messages.iter().map(|message| message.content_type.clone()).collect();
+    let csv = ContentType::TextAs("text/csv".into());
+    let expected =
+        [ContentType::Json, ContentType::Json, ContentType::Text, ContentType::Text, csv];
+    assert_eq!(types, expected);
+}
+
+#[tokio::test]
+async fn waiting_rows_that_claim_to_be_events_and_are_none_are_counted() {
+    let postgres = server().await;
+    let mut db = Db::open(&postgres).await;
+    db.run(
+        "INSERT INTO pgherald.outbox (channel, content_type, payload) VALUES \
+         ('a', 'application/cloudevents+json', '{\"specversion\": \"1.0\", \"id\": \"1\", \
+         \"source\": \"/s\", \"type\": \"t\"}'), \
+         ('a', 'Application/CloudEvents+JSON; charset=utf-8', '{\"specversion\": \"1.0\"}'), \
+         ('a', 'application/cloudevents-batch+json', '[]'), ('a', 'application/json', '{}')",
+    )
+    .await;
+    let findings =
+        pgherald_outbox::check(&settings(&postgres.url()), &outbox_settings("{}"), "s").await;
+    let named = |it: &pgherald_core::Finding| {
+        it.text.starts_with("2 waiting rows")
+            && it.text.contains("row 2:")
+            && it.text.contains(" id ")
+    };
+    assert!(findings.iter().any(named), "{findings:?}");
 }
 
 #[tokio::test]
