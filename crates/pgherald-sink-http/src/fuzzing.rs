@@ -1,7 +1,5 @@
 //! What `fuzz/` tries out and no other crate may call; behind the feature `fuzzing`.
 
-use pgherald_core::Secret;
-
 use crate::sign::Signer;
 
 /// Signs with secrets as they stand in a file: the value of `webhook-signature`.
@@ -9,6 +7,6 @@ use crate::sign::Signer;
 /// # Errors
 /// What is wrong with the secrets.
 pub fn signature(secrets: &str, id: &str, timestamp_s: u64, body: &[u8]) -> Result<String, String> {
-    let signer = Signer::parse(&Secret::new(secrets.to_owned()))?;
+    let signer = Signer::parse(secrets)?;
     Ok(signer.signature(id, timestamp_s, body))
 }
