@@ -14,7 +14,11 @@ mod member;
 mod plan;
 mod seat;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use pgherald_core::Backoff;
 use rand::{SeedableRng, rngs::SmallRng};
@@ -48,10 +52,12 @@ impl Spread {
         Self { postgres, stop, seats: BTreeMap::new(), freed: Arc::default() }
     }
 
-    /// What one flow of a pipeline asks before it attaches. The pipeline takes part from then on.
-    pub fn seat(&mut self, pipeline: &str) -> Seat {
+    /// What one flow of a pipeline with these sinks asks before it attaches. The pipeline takes part
+    /// from then on. A process that has other sinks for it does not share it: each carries what the
+    /// locks of the flows leave to it, and no sink stands by for a process that does not know it.
+    pub fn seat(&mut self, pipeline: &str, sinks: &BTreeSet<&str>) -> Seat {
         let new = || Arc::new(seat::Shared::new(pipeline, Arc::clone(&self.freed)));
-        Seat::new(Arc::clone(self.seats.entry(unit_of(pipeline)).or_insert_with(new)))
+        Seat::new(Arc::clone(self.seats.entry(unit_of(pipeline, sinks)).or_insert_with(new)))
     }
 
     /// Takes part until the process stops and its flows have let go of everything. Faults are

@@ -29,7 +29,8 @@ impl Process {
     fn start(url: &str, pipelines: &[&'static str]) -> Self {
         let stop = CancellationToken::new();
         let mut spread = Spread::new(PostgresSettings::parse(url).unwrap(), stop.clone());
-        let seats = pipelines.iter().map(|name| (*name, spread.seat(name))).collect();
+        let seats =
+            pipelines.iter().map(|name| (*name, spread.seat(name, &["bus"].into()))).collect();
         let mut tasks = JoinSet::new();
         tasks.spawn(spread.run());
         Self { seats, passes: BTreeMap::new(), stop, tasks }
@@ -222,10 +223,34 @@ async fn who_cannot_take_part_says_why() {
         PostgresSettings::parse("postgres://nobody@127.0.0.1:1/none").unwrap(),
         CancellationToken::new(),
     );
-    let seat = spread.seat("a");
+    let seat = spread.seat("a", &["bus"].into());
     let mut tasks = JoinSet::new();
     tasks.spawn(spread.run());
     let answer = timeout(SOON, seat.enter()).await.unwrap();
     let Err(NotHere::Unknown(fault)) = answer else { panic!("{answer:?}") };
     assert!(fault.text.contains("cannot connect to"), "{fault}");
+}
+
+/// Two configurations give one pipeline different sinks: neither process stands by for the other.
+#[tokio::test]
+async fn processes_with_other_sinks_do_not_wait_for_each_other() {
+    let postgres = Postgres::start().await.unwrap();
+    let settings = PostgresSettings::parse(&postgres.url()).unwrap();
+    let mut tasks = JoinSet::new();
+    let mut seats = Vec::new();
+    for sinks in [&["bus"][..], &["ledger"], &["bus", "ledger"]] {
+        let mut spread = Spread::new(settings.clone(), CancellationToken::new());
+        seats.push(spread.seat("orders", &sinks.iter().copied().collect()));
+        tasks.spawn(spread.run());
+    }
+    for seat in &seats {
+        let entered = timeout(SOON, async {
+            loop {
+                if let Ok(pass) = seat.enter().await {
+                    return pass;
+                }
+            }
+        });
+        assert!(!entered.await.expect("each carries its own").is_revoked());
+    }
 }

@@ -1,6 +1,10 @@
 //! The kinds of sources: the one place that knows them all.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use pgherald_core::{FlowContext, OnRejected, Source};
 use pgherald_listener::{Hub, HubOptions, NotifySettings};
@@ -8,6 +12,8 @@ use pgherald_outbox::{Outbox, OutboxReport, OutboxSettings, TableName};
 use pgherald_postgres::{Identity, PostgresSettings, Spread};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+use crate::config::Settings;
 
 /// Channels by name; `None`: every channel.
 pub(crate) type Channels = Option<Arc<[Arc<str>]>>;
@@ -99,11 +105,19 @@ pub(crate) struct Sources {
     pub(crate) hub: Option<Hub>,
     pub(crate) outboxes: BTreeMap<TableName, Outbox>,
     pub(crate) spread: Option<Spread>,
+    /// The sinks of each pipeline.
+    sinks: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
 impl Sources {
-    pub(crate) fn new(postgres: PostgresSettings, stop: CancellationToken) -> Self {
-        Self { postgres, stop, hub: None, outboxes: BTreeMap::new(), spread: None }
+    pub(crate) fn new(settings: &Settings, stop: CancellationToken) -> Self {
+        let mut sinks: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        for plan in &settings.flows {
+            let context = &plan.flow.context;
+            sinks.entry(context.pipeline.clone()).or_default().insert(context.sink.clone());
+        }
+        let postgres = settings.postgres.clone();
+        Self { postgres, stop, hub: None, outboxes: BTreeMap::new(), spread: None, sinks }
     }
 
     /// Adds a flow.
@@ -119,7 +133,9 @@ impl Sources {
                 let new = || Outbox::new(self.postgres.clone(), table.clone(), self.stop.clone());
                 let outbox = self.outboxes.entry(table.clone()).or_insert_with(new);
                 let new = || Spread::new(self.postgres.clone(), self.stop.clone());
-                let seat = self.spread.get_or_insert_with(new).seat(&context.pipeline);
+                let sinks = self.sinks.get(&context.pipeline).into_iter().flatten();
+                let sinks = sinks.map(AsRef::as_ref).collect();
+                let seat = self.spread.get_or_insert_with(new).seat(&context.pipeline, &sinks);
                 let source = outbox.flow(context, settings, seat);
                 Flowing { outbox: Some(source.report()), source: Arc::new(source) }
             }

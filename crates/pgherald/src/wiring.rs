@@ -36,7 +36,7 @@ pub(crate) fn wire(settings: &Settings, stop: &CancellationToken) -> (Work, Vec<
     describe_metrics();
     let mut work = Work::new();
     let mut views = Vec::new();
-    let mut sources = Sources::new(settings.postgres.clone(), stop.clone());
+    let mut sources = Sources::new(settings, stop.clone());
     let letters = DeadLetterStore::new(settings.postgres.clone());
     for plan in &settings.flows {
         let context = &plan.flow.context;

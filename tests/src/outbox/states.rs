@@ -17,7 +17,14 @@ async fn a_missing_schema_blocks_until_setup_has_run() {
     assert!(blocked["reason"].as_str().unwrap().contains("pgherald setup"), "{blocked}");
     assert_eq!(bridge.readyz().await.unwrap().status, 503);
     let metrics = bridge.metrics().await.unwrap();
-    for name in ["backlog_messages", "oldest_age_seconds", "held_seconds", "unrouted_messages"] {
+    const MEASURED: [&str; 5] = [
+        "backlog_messages",
+        "oldest_age_seconds",
+        "held_seconds",
+        "unrouted_messages",
+        "late_messages",
+    ];
+    for name in MEASURED {
         let labels = [("pipeline", "p"), ("source", "outbox"), ("sink", "live")];
         assert_eq!(metrics.value(&format!("pgherald_outbox_{name}"), &labels), Some(0.0), "{name}");
     }

@@ -23,7 +23,7 @@ async fn ack(reading: &mut Reading) {
 }
 
 /// What `pg_dump --clean --if-exists` says of schema pgherald.
-fn dump(postgres: &Postgres) -> Vec<u8> {
+pub(crate) fn dump(postgres: &Postgres) -> Vec<u8> {
     let dumped = Command::new(postgres.bin().join("pg_dump"))
         .args(["--clean", "--if-exists", "--schema=pgherald", "--dbname", &postgres.url()])
         .output()
@@ -33,7 +33,7 @@ fn dump(postgres: &Postgres) -> Vec<u8> {
 }
 
 /// In one transaction, as `psql -1` does.
-async fn restore(postgres: &Postgres, dump: Vec<u8>) {
+pub(crate) async fn restore(postgres: &Postgres, dump: Vec<u8>) {
     let mut command = Command::new(postgres.bin().join("psql"));
     command.args(["-1", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", &postgres.url()]);
     command.stdin(Stdio::piped()).stdout(Stdio::null());

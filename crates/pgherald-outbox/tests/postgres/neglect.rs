@@ -8,6 +8,7 @@ use pgherald_testkit::{Postgres, eventually};
 use tokio::sync::{Mutex, watch};
 
 use crate::{
+    incarnations::{dump, restore},
     pump::Pump,
     rig::{Db, Process, ROOM, SOON, server, settings},
 };
@@ -151,6 +152,32 @@ async fn a_cursor_that_is_taken_away_or_moved_by_hand_deletes_nothing_unsent() {
     // Nobody knows what it had: it begins with the oldest row.
     slow.until_all(&["3".into(), "4".into()]).await;
     until_rows(&db, 0).await;
+}
+
+/// The restored cursor is older than what was carried; its rows come again, and stay until then.
+#[tokio::test]
+async fn a_dump_that_is_restored_under_a_running_flow_deletes_nothing_unsent() {
+    let postgres = server().await;
+    let process = Process::one(&postgres.url(), "{}");
+    let pump = Pump::start(&process.sources[0]);
+    let db = Mutex::new(Db::open(&postgres).await);
+    let send = async |word: &str, count: usize| {
+        let texts: Vec<String> = (1..=count).map(|n| format!("{word} {n}")).collect();
+        let all: Vec<&str> = texts.iter().map(String::as_str).collect();
+        db.lock().await.send("a", &all).await;
+        texts
+    };
+    pump.until_all(&send("before", 5).await).await;
+    let mut writer = Db::open(&postgres).await;
+    writer.run("BEGIN; SELECT pgherald.send('a', 'open'::text)").await;
+    let dump = dump(&postgres);
+    writer.run("COMMIT").await;
+    pump.until_all(&send("after", 55).await).await;
+    restore(&postgres, dump).await;
+    // These have ids that were carried for other rows.
+    pump.until_all(&send("new", 20).await).await;
+    until_rows(&db, 0).await;
+    assert_eq!(process.sources[0].report().borrow().not_ready(), None);
 }
 
 /// A bulk transaction between many commits drains about as fast as one range.

@@ -1,6 +1,9 @@
 //! The locks by which processes tell each other what they offer to carry and what they carry.
 
-use std::{collections::BTreeMap, fmt::Write};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write,
+};
 
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, Row};
@@ -13,11 +16,12 @@ const CANDIDATE: i32 = 0x7067_6863;
 /// The same of the exclusive lock of the one that carries it, `pghr`.
 const CARRIER: i32 = 0x7067_6872;
 
-/// What the locks call a pipeline: the first 4 bytes, big-endian, of SHA-256(`pgherald/<pipeline>`).
-/// The classes are ours, so that a look finds the pipelines too that only other processes know:
-/// everybody makes the same plan.
-pub(super) fn unit_of(pipeline: &str) -> Unit {
-    let digest = Sha256::digest(format!("pgherald/{pipeline}"));
+/// What the locks call a pipeline with these sinks: the first 4 bytes, big-endian, of
+/// SHA-256(`pgherald/<pipeline>/<sink>,<sink>…`), the sinks in order. The classes are ours, so that a look
+/// finds the pipelines too that only other processes know: everybody makes the same plan.
+pub(super) fn unit_of(pipeline: &str, sinks: &BTreeSet<&str>) -> Unit {
+    let sinks = sinks.iter().copied().collect::<Vec<_>>().join(",");
+    let digest = Sha256::digest(format!("pgherald/{pipeline}/{sinks}"));
     let first: [u8; 4] = digest[..4].try_into().expect("a digest has 32 bytes");
     Unit(u32::from_be_bytes(first))
 }
@@ -115,8 +119,8 @@ mod tests {
 
     #[test]
     fn the_names_are_a_contract_between_versions() {
-        // printf 'pgherald/orders' | sha256sum | cut -c1-8
-        assert_eq!(unit_of("orders"), Unit(0x893c_758c));
+        // printf 'pgherald/orders/bus,live' | sha256sum | cut -c1-8
+        assert_eq!(unit_of("orders", &["live", "bus"].into()), Unit(0x1640_164b));
         assert_eq!((CANDIDATE.to_be_bytes(), CARRIER.to_be_bytes()), (*b"pghc", *b"pghr"));
     }
 
