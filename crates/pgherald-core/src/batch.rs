@@ -59,6 +59,9 @@ pub struct Room {
     /// The first message may be as large as this, and then travels alone. `usize::MAX` when the
     /// flow holds nothing.
     pub first_bytes: usize,
+    /// What is left of the flow's budget. A source may read ahead as much from its server; it hands
+    /// over what the fields above allow.
+    pub budget: Budget,
 }
 
 impl Room {

@@ -1,6 +1,8 @@
-//! The one thing that travels back: the newest settled checkpoint.
+//! What travels back: the newest settled checkpoint; and what a session says of itself meanwhile.
 
-use tokio::sync::watch;
+use std::sync::Mutex;
+
+use tokio::{sync::watch, time::Instant};
 
 use crate::Checkpoint;
 
@@ -9,11 +11,18 @@ use crate::Checkpoint;
 #[derive(Debug)]
 pub struct Settled {
     newest: watch::Sender<Option<Checkpoint>>,
+    /// A read of the session has succeeded.
+    read: watch::Sender<bool>,
+    lease: Mutex<Option<Instant>>,
 }
 
 impl Default for Settled {
     fn default() -> Self {
-        Self { newest: watch::Sender::new(None) }
+        Self {
+            newest: watch::Sender::new(None),
+            read: watch::Sender::new(false),
+            lease: Mutex::default(),
+        }
     }
 }
 
@@ -33,5 +42,33 @@ impl Settled {
     /// Moves on. For core and for tests of sources.
     pub fn advance(&self, checkpoint: Checkpoint) {
         self.newest.send_replace(Some(checkpoint));
+    }
+
+    /// A session says that a read has succeeded, also one that brought nothing: from now on its flow
+    /// counts as running. A batch says the same.
+    pub fn read_succeeded(&self) {
+        self.read.send_if_modified(|read| !std::mem::replace(read, true));
+    }
+
+    /// Resolves when a read has succeeded.
+    pub(crate) async fn first_read(&self) {
+        let mut read = self.read.subscribe();
+        // The sender lives as long as `self`.
+        let _ = read.wait_for(|read| *read).await;
+    }
+
+    /// A session says until when its server certainly holds the flow's lock for it, judging by the
+    /// latest answer: later nothing more is published.
+    pub fn hold_until(&self, until: Instant) {
+        *self.lease() = Some(until);
+    }
+
+    /// Whether another process may hold the flow's lock by now.
+    pub(crate) fn has_lapsed(&self) -> bool {
+        self.lease().is_some_and(|until| Instant::now() >= until)
+    }
+
+    fn lease(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.lease.lock().expect("no panic happens under this lock")
     }
 }

@@ -67,8 +67,14 @@ pub trait Session: Send {
     /// Waits for messages and returns those that fit into `room`, in source order. While it waits
     /// it writes the newest checkpoint of `settled` between its own statements.
     ///
-    /// The batch has its end. One without messages moves the checkpoint. One that does not even do that says that the
-    /// next message does not fit (see [`Room::admits`]): core reads again when there is more room.
+    /// The batch has its end. One without messages moves the checkpoint. One that does not even do
+    /// that says that the next message does not fit (see [`Room::admits`]): core reads again when
+    /// there is more room.
+    ///
+    /// Through `settled` it says that a read has succeeded ([`Settled::read_succeeded`]: the flow
+    /// counts as running from then on) and until when its server certainly holds the flow's lock
+    /// ([`Settled::hold_until`]: nothing is published later). A session whose server does not answer
+    /// until then has to end.
     ///
     /// Once the process is stopping (the source was given the process's stop token when it was
     /// made) it hands out what it already holds in memory and then answers

@@ -128,12 +128,13 @@ impl Window {
         if self.messages == 0 && self.reserved.is_none() {
             let messages = self.limits.messages.min(self.budget.messages).max(1);
             let bytes = self.limits.bytes.min(self.budget.bytes);
-            return Some(Room { messages, bytes, first_bytes: usize::MAX });
+            return Some(Room { messages, bytes, first_bytes: usize::MAX, budget: self.budget });
         }
         (messages > 0).then(|| Room {
             messages: messages.min(self.limits.messages),
             bytes: bytes.min(self.limits.bytes),
             first_bytes: bytes,
+            budget: Budget { messages, bytes },
         })
     }
 

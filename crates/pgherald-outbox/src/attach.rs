@@ -16,6 +16,7 @@ use crate::{
     flow::{FlowFacts, HEARTBEAT, STATEMENT_WITHIN},
     incarnation::Incarnation,
     late,
+    lease::{HOLDS, Lease},
     server::TableFacts,
     traits::Traits,
 };
@@ -38,6 +39,7 @@ pub(crate) struct Attachment {
     pub(crate) facts: TableFacts,
     pub(crate) incarnation: Incarnation,
     pub(crate) stored: Stored,
+    pub(crate) lease: Lease,
 }
 
 impl Candidate {
@@ -79,9 +81,10 @@ impl Candidate {
         }
         let mut connection = self.connection;
         let beginning = begin(&mut connection, flow);
-        let (facts, incarnation, stored) = beginning.await.map_err(|error| (error, None))?;
+        let begun = beginning.await.map_err(|error| (error, None))?;
+        let (facts, incarnation, stored, lease) = begun;
         flow.set_attached(true);
-        Ok(Attachment { connection, facts, incarnation, stored })
+        Ok(Attachment { connection, facts, incarnation, stored, lease })
     }
 
     /// `None`: the lock is held. Otherwise who holds it, in words.
@@ -108,7 +111,7 @@ impl Candidate {
 async fn begin(
     connection: &mut PgConnection,
     flow: &FlowFacts,
-) -> Result<(TableFacts, Incarnation, Stored), SourceError> {
+) -> Result<(TableFacts, Incarnation, Stored, Lease), SourceError> {
     set(connection, &statement_timeout(BEGIN_WITHIN)).await?;
     let (facts, incarnation) = verify(connection, flow).await?;
     let beginning = async {
@@ -120,9 +123,10 @@ async fn begin(
         Err(source_error(PostgresError::transient("the flow could not begin: no answer")))
     })?;
     // Only from here on: a cursor that has just begun must not be forgotten by a crash.
-    let sql = format!("SET synchronous_commit = off; {}", statement_timeout(flow.page_within()));
+    let sql = format!("SET synchronous_commit = off; {}", statement_timeout(STATEMENT_WITHIN));
+    let asked = Instant::now();
     set(connection, &sql).await?;
-    Ok((facts, incarnation, stored))
+    Ok((facts, incarnation, stored, Lease::answered(asked)))
 }
 
 async fn set(connection: &mut PgConnection, sql: &str) -> Result<(), SourceError> {
@@ -159,9 +163,10 @@ pub(crate) async fn verify(
 pub(crate) fn session_settings() -> String {
     let holder = lock_holder_settings(HEARTBEAT, STATEMENT_WITHIN);
     format!(
-        "{holder}; SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; \
+        "{holder}; SET tcp_user_timeout = {}; SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; \
          SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan; \
-         SET row_security = off"
+         SET row_security = off",
+        HOLDS.as_millis()
     )
 }
 

@@ -37,8 +37,10 @@ pub(crate) enum Answer {
 pub(crate) struct Row {
     pub(crate) id: i64,
     pub(crate) kind: Kind,
-    /// There for [`Kind::Message`] and [`Kind::Oversize`].
+    /// There for messages of every size.
     pub(crate) message: Option<Message>,
+    /// The size of a payload that is to be read in pieces.
+    pub(crate) large: Option<usize>,
 }
 
 /// Decodes the rows of one flow's pages.
@@ -63,11 +65,16 @@ impl Decoder {
             return Ok(Answer::Facts(id, incarnation));
         }
         let kind = Kind::of(kind).ok_or(Malformed)?;
-        let message = match kind {
-            Kind::Message | Kind::Oversize => Some(self.message(id, kind, &mut fields)?),
-            Kind::Other | Kind::Beyond => None,
+        let (message, size) = match kind {
+            Kind::Message | Kind::Oversize | Kind::Large => {
+                let (message, size) = self.message(id, kind, &mut fields)?;
+                (Some(message), size)
+            }
+            Kind::Other | Kind::Beyond => (None, 0),
         };
-        Ok(Answer::Row(Row { id, kind, message }))
+        let readable = matches!(message, Some(Message { body: Body::Payload(_), .. }));
+        let large = (kind == Kind::Large && readable).then_some(size);
+        Ok(Answer::Row(Row { id, kind, message, large }))
     }
 
     fn message<'a>(
@@ -75,18 +82,16 @@ impl Decoder {
         id: i64,
         kind: Kind,
         fields: &mut impl Values<'a>,
-    ) -> Result<Message, Malformed> {
+    ) -> Result<(Message, usize), Malformed> {
         let created = since_1970(fields.i64()?);
         let channel = self.channel(fields.text()?.unwrap_or_default());
         let key = fields.next()?.map(Bytes::copy_from_slice);
         let headers = fields.text()?;
         let content_type = fields.text()?;
         let (text, bytes) = (fields.next()?, fields.next()?);
-        let size = fields.i32()?.unwrap_or(0);
+        let size = usize::try_from(fields.i32()?.unwrap_or(0)).unwrap_or(0);
         let (body, inherent) = match (kind, text, bytes) {
-            (Kind::Oversize, ..) => {
-                (Body::Oversize(usize::try_from(size).unwrap_or(0)), ContentType::Bytes)
-            }
+            (Kind::Oversize, ..) => (Body::Oversize(size), ContentType::Bytes),
             (_, Some(_), Some(_)) => (unreadable("it has two payloads"), ContentType::Bytes),
             (_, Some(text), None) if content_type.is_none() => {
                 let text_of = |text| std::str::from_utf8(text).map_err(|_| Malformed);
@@ -109,7 +114,7 @@ impl Decoder {
             message.body = unreadable("its created_at is no time");
         }
         self.describe(&mut message, headers, content_type);
-        Ok(message)
+        Ok((message, size))
     }
 
     fn describe(&mut self, message: &mut Message, headers: Option<&str>, media: Option<&str>) {

@@ -30,11 +30,6 @@ pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long one statement may take: a session that the network has cut off is given up then.
 pub(crate) const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
 
-/// The slowest network that a large row is carried over.
-const SLOW_BYTES_PER_SECOND: usize = 1 << 20;
-/// And no page takes longer, however large its rows may be.
-const PAGE_SECONDS_MAX: u64 = 600;
-
 /// One flow that reads an outbox.
 pub(crate) struct FlowFacts {
     pub(crate) context: FlowContext,
@@ -110,13 +105,6 @@ impl FlowFacts {
             written,
             doubted,
         }
-    }
-
-    /// How long one page may take: a row of the largest size has to come through a slow network.
-    pub(crate) fn page_within(&self) -> Duration {
-        let largest = self.context.message_bytes_max.max(self.context.batch.bytes);
-        let more = u64::try_from(largest / SLOW_BYTES_PER_SECOND).unwrap_or(u64::MAX);
-        STATEMENT_WITHIN + Duration::from_secs(more.min(PAGE_SECONDS_MAX))
     }
 
     pub(crate) fn pipeline(&self) -> &str {

@@ -19,9 +19,11 @@ mod page;
 mod reader;
 mod server;
 
+mod ahead;
 mod attach;
 mod cursor;
 mod held;
+mod lease;
 mod pace;
 mod session;
 mod source;

@@ -25,6 +25,12 @@ const COLUMNS: &str = "id, created_at, channel, key, headers, content_type, payl
 const TAKEN: &str = "($7::text[] IS NULL OR channel = ANY ($7))";
 /// The size of a payload above which a row is told and not read.
 const MESSAGE_BYTES_MAX: &str = "$6::bigint";
+/// The size of a payload above which it is read in pieces.
+const PIECE: &str = "$12::bigint";
+
+/// A payload is read in pieces of this size: each is an answer of the server's, and comes through a
+/// slow network before the session's lease ends.
+pub(crate) const PIECE_BYTES: usize = 1 << 20;
 
 /// What a row of a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +42,8 @@ pub(crate) enum Kind {
     /// Above `message_bytes_max`: its payload is left out.
     Oversize,
     Message,
+    /// Above [`PIECE_BYTES`]: its payload is read in pieces.
+    Large,
 }
 
 impl Kind {
@@ -43,7 +51,7 @@ impl Kind {
     pub(crate) const FACTS: i32 = -1;
 
     pub(crate) fn of(number: i32) -> Option<Self> {
-        [Self::Other, Self::Beyond, Self::Oversize, Self::Message]
+        [Self::Other, Self::Beyond, Self::Oversize, Self::Message, Self::Large]
             .into_iter()
             .nth(usize::try_from(number).ok()?)
     }
@@ -62,6 +70,7 @@ pub(crate) enum Weighing {
 pub(crate) struct PageSql {
     light: Arc<str>,
     weighed: Arc<str>,
+    piece: Arc<str>,
     channels: Option<Vec<String>>,
     message_bytes_max: usize,
 }
@@ -74,6 +83,12 @@ impl PageSql {
         Self {
             light: with_facts(&light::sql(&rows)),
             weighed: with_facts(&weighed::sql(&rows)),
+            piece: format!(
+                "SELECT substr(coalesce(payload_bytes, convert_to(payload, 'UTF8')), $2, $3) \
+                 FROM {} WHERE id = $1",
+                table.sql()
+            )
+            .into(),
             channels: channels.map(|names| names.iter().map(ToString::to_string).collect()),
             message_bytes_max: context.message_bytes_max,
         }
@@ -112,6 +127,13 @@ impl PageSql {
             .bind(number(room.bytes))
             .bind(number(room.first_bytes))
             .bind(i64::from(sequence))
+            .bind(number(PIECE_BYTES))
+    }
+
+    /// One piece of a payload: the bytes behind the first `from`.
+    pub(crate) fn piece(&self, id: i64, from: i32) -> Query<'static, Postgres, PgArguments> {
+        let size = i32::try_from(PIECE_BYTES).expect("a piece is small");
+        query(AssertSqlSafe(Arc::clone(&self.piece))).bind(id).bind(from + 1).bind(size)
     }
 }
 
@@ -143,15 +165,18 @@ fn rows(table: &str) -> String {
 
 /// What a page shows of a row, in the order in which it is decoded, by conditions on the row. The
 /// types are named: a column that an operator alters must not change those of a prepared statement.
-fn columns(described: &str, with_payload: &str, with_size: &str, size: &str) -> String {
+/// Of a large payload only its kind is shown, by an empty one.
+fn columns(described: &str, with_payload: &str, large: &str, size: &str) -> String {
     format!(
         "CASE WHEN {described} THEN created_at END::timestamptz, \
          CASE WHEN {described} THEN channel END::text, CASE WHEN {described} THEN key END::text, \
          CASE WHEN {described} AND headers <> '{{}}' THEN headers END::text, \
          CASE WHEN {described} THEN content_type END::text, \
-         CASE WHEN {with_payload} THEN payload END::text, \
-         CASE WHEN {with_payload} THEN payload_bytes END::bytea, \
-         CASE WHEN {with_size} THEN {size} END::integer"
+         CASE WHEN {with_payload} THEN payload \
+         WHEN {large} AND payload IS NOT NULL THEN '' END::text, \
+         CASE WHEN {with_payload} THEN payload_bytes \
+         WHEN {large} AND payload_bytes IS NOT NULL THEN '' END::bytea, \
+         CASE WHEN {described} THEN {size} END::integer"
     )
 }
 
@@ -184,7 +209,12 @@ mod tests {
         assert_eq!((&all.light, &all.weighed), (&named.light, &named.weighed));
         let range = r#"FROM "a"."b" WHERE id > $3 AND id <= $4 ORDER BY id LIMIT $5"#;
         assert!(all.light.contains(range) && all.weighed.contains(range), "{}", all.light);
-        let room = Room { messages: 10, bytes: 100, first_bytes: usize::MAX };
+        let room = Room {
+            messages: 10,
+            bytes: 100,
+            first_bytes: usize::MAX,
+            budget: pgherald_core::Budget { messages: 10, bytes: 100 },
+        };
         assert_eq!((all.rows_max(room), named.rows_max(room)), (10, PASSED_OVER_MAX));
     }
 }

@@ -1,8 +1,9 @@
 //! Reads pages of rows.
 
+use bytes::Bytes;
 use futures_util::TryStreamExt;
 use pgherald_core::{Message, Room};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 
 use crate::{
     decode::{Answer, Decoder},
@@ -17,7 +18,11 @@ use crate::{
 pub(crate) struct Page {
     /// Every row that was dealt with, in id order: also of channels that the flow does not take.
     pub(crate) ids: Vec<i64>,
-    pub(crate) messages: Vec<Message>,
+    /// Each with its place among the ids.
+    pub(crate) messages: Vec<(usize, Message)>,
+    /// Messages whose payload is to be read in pieces, by their place among the messages: the id and
+    /// the size.
+    pub(crate) large: Vec<(usize, i64, usize)>,
     /// That was everything visible in the scan.
     pub(crate) complete: bool,
     /// The next row does not fit into the room.
@@ -69,6 +74,21 @@ impl Reader {
         self.read(connection, Weighing::Weighed, sequence, scan, room).await
     }
 
+    /// One piece of a payload, behind the first `from` bytes; `None`: the row is gone.
+    pub(crate) async fn piece(
+        &self,
+        connection: &mut PgConnection,
+        id: i64,
+        from: usize,
+    ) -> Result<Option<Bytes>, sqlx::Error> {
+        let from = i32::try_from(from).map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
+        let Some(row) = self.sql.piece(id, from).fetch_optional(connection).await? else {
+            return Ok(None);
+        };
+        let piece: Option<&[u8]> = row.try_get(0)?;
+        Ok(piece.map(Bytes::copy_from_slice))
+    }
+
     async fn read(
         &mut self,
         connection: &mut PgConnection,
@@ -95,8 +115,10 @@ impl Reader {
             page.met_large = row.kind == Kind::Beyond;
             page.beyond = full || page.met_large;
             if !page.beyond {
+                let place = page.ids.len();
                 page.ids.push(row.id);
-                page.messages.extend(row.message);
+                page.large.extend(row.large.map(|size| (page.messages.len(), row.id, size)));
+                page.messages.extend(row.message.map(|message| (place, message)));
             }
         }
         page.complete = !page.beyond && page.ids.len() < self.sql.rows_max(room);

@@ -1,28 +1,37 @@
 //! One session: it holds the flow's lock, reads, and writes the cursor.
 
-use std::{sync::Arc, time::Duration};
+mod polling;
+
+use std::time::Duration;
 
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{Batch, Checkpoint, Room, Session, Settled, SourceError};
-use pgherald_postgres::{PostgresError, bounded, query};
+use pgherald_postgres::{bounded, query};
 use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    attach::{Attachment, verify},
+    ahead::Ahead,
+    attach::Attachment,
     cursor::{self, Stored, Token},
     doorbell::Ticket,
     error::source_error,
-    fence::{Fence, Taken},
-    flow::{FlowFacts, HEARTBEAT, STATEMENT_WITHIN},
+    fence::Fence,
+    flow::FlowFacts,
     held::HeldWatch,
-    incarnation::{Change, Incarnation},
+    incarnation::Incarnation,
+    lease::Lease,
     pace::Pace,
     position::Position,
-    reader::{Page, Reader},
+    reader::Reader,
     server::TableFacts,
     source::Carried,
 };
+
+/// A page has room for so much, if the budget has, though a batch may be smaller: one round trip
+/// brings many batches. And for no more, so that it comes through a slow network in time.
+const PAGE_MESSAGES: usize = 1_000;
+const PAGE_BYTES: usize = 1 << 20;
 
 /// The cursor is written at most so often.
 const ACK_EVERY: Duration = Duration::from_millis(100);
@@ -43,6 +52,9 @@ pub(crate) struct OutboxSession {
     carried: Carried,
     fence: Fence,
     reader: Reader,
+    /// The rest of the latest page.
+    ahead: Option<Ahead>,
+    lease: Lease,
     held: HeldWatch,
     /// The checkpoint of the latest batch.
     given: Checkpoint,
@@ -70,7 +82,7 @@ impl OutboxSession {
         carried: Carried,
         resume: Option<Checkpoint>,
     ) -> Result<Self, SourceError> {
-        let Attachment { connection, facts, incarnation, stored } = attachment;
+        let Attachment { connection, facts, incarnation, stored, lease } = attachment;
         let Stored { position, token } = stored;
         carried.flow.set_written(token.as_deref(), &position);
         if resume.is_some() {
@@ -91,6 +103,8 @@ impl OutboxSession {
             carried,
             fence,
             reader,
+            ahead: None,
+            lease,
             held: HeldWatch::default(),
             acked: Some(given.clone()),
             given,
@@ -117,12 +131,16 @@ impl OutboxSession {
                 return Err(SourceError::HandOver);
             }
             self.flow().require_still_ahead(self.fence.position().high)?;
+            self.keep_lease(settled).await?;
             self.ack_if_due(settled).await?;
             if self.flow().take_doubt() {
                 self.require_own_cursor().await?;
             }
+            if let Some(batch) = self.hand_on(room) {
+                return Ok(batch);
+            }
             let began = Instant::now();
-            if let Some(batch) = self.poll(room).await? {
+            if let Some(batch) = self.poll(room, settled).await? {
                 return Ok(batch);
             }
             let took = began.elapsed();
@@ -161,116 +179,6 @@ impl OutboxSession {
             pace.stay_awake();
         }
         ticket
-    }
-
-    /// One look; `None`: nothing to hand over.
-    async fn poll(&mut self, room: Room) -> Result<Option<Batch>, SourceError> {
-        if !self.look_at_writers().await? {
-            return Ok(None);
-        }
-        let Some(scan) = self.fence.scan() else { return Ok(self.moved_batch()) };
-        let within = self.flow().page_within();
-        let sequence = self.facts.sequence;
-        let reading = self.reader.page(&mut self.connection, sequence, &scan, room);
-        let page = bounded("read the outbox", within, reading).await.map_err(source_error)?;
-        if page.incarnation.as_ref() != Some(&self.incarnation) {
-            self.verify_again().await?;
-            return Ok(None);
-        }
-        self.require_ahead(&page).await?;
-        let Page { ids, messages, complete, beyond, .. } = page;
-        let before = self.standing();
-        self.fence.take(Taken { ids: &ids, complete });
-        self.moved |= !ids.is_empty() || self.standing() != before;
-        if !messages.is_empty() {
-            let end = Some(self.checkpoint());
-            return Ok(Some(Batch { messages, end }));
-        }
-        if beyond {
-            // Core reads again when there is more room.
-            return Ok(Some(Batch { messages, end: Some(self.given.clone()) }));
-        }
-        Ok(self.moved_batch())
-    }
-
-    /// A page rests on something else than what was verified: it is void. Reading goes on if nothing
-    /// that is not delivered can be passed over.
-    async fn verify_again(&mut self) -> Result<(), SourceError> {
-        let flow = Arc::clone(&self.carried.flow);
-        let (facts, now) = verify(&mut self.connection, &flow).await?;
-        let table = &flow.settings.table;
-        let what = match self.incarnation.change(&now) {
-            None => return Ok(()),
-            Some(Change::Replaced) => {
-                let text = format!("{table} was replaced; the flow goes on from what is stored");
-                return Err(source_error(PostgresError::transient(text)));
-            }
-            Some(Change::Restarted) => {
-                let text = format!("{table} was truncated with RESTART IDENTITY");
-                return Err(source_error(PostgresError::transient(text)));
-            }
-            Some(Change::Rewritten) => "rewritten or emptied",
-            Some(Change::Altered) => "altered",
-        };
-        let (pipeline, sink) = (flow.pipeline(), flow.sink());
-        tracing::info!(pipeline, sink, "{table} was {what}; its ids go on, and so does the flow");
-        (self.facts, self.incarnation) = (facts, now);
-        let acked = self.acked.clone().unwrap_or_else(|| self.given.clone());
-        self.write_cursor(&acked).await
-    }
-
-    /// The sequence stands below nothing that was read.
-    async fn require_ahead(&mut self, page: &Page) -> Result<(), SourceError> {
-        let high = self.fence.position().high;
-        let highest_id = page.ids.last().copied().unwrap_or(high);
-        if page.newest >= high.max(highest_id) {
-            return Ok(());
-        }
-        let looking = self.facts.newest(&mut self.connection);
-        let newest = bounded("read the outbox's sequence", STATEMENT_WITHIN, looking).await;
-        let newest = newest.map_err(source_error)?;
-        Ok(self.carried.flow.require_ahead(newest, high, highest_id)?)
-    }
-
-    /// False: the look is void, because the table's name stands for something else.
-    async fn look_at_writers(&mut self) -> Result<bool, SourceError> {
-        if !self.fence.wants_writers() {
-            return Ok(true);
-        }
-        let Self { facts, connection, carried, .. } = self;
-        let looking = facts.writers(connection, &carried.flow.settings.table);
-        let looked = bounded("look at the outbox's writers", STATEMENT_WITHIN, looking).await;
-        let (incarnation, writers) = looked.map_err(source_error)?;
-        if incarnation.as_ref() != Some(&self.incarnation) {
-            self.verify_again().await?;
-            return Ok(false);
-        }
-        self.fence.observe(&writers);
-        let held = self.fence.held();
-        let watching = self.held.watch(held, &self.facts, &mut self.connection, &self.carried.flow);
-        watching.await.map(|()| true)
-    }
-
-    fn standing(&self) -> (i64, usize) {
-        let position = self.fence.position();
-        (position.high, position.missing.len())
-    }
-
-    /// Rows that the flow does not take move it on, too.
-    fn moved_batch(&mut self) -> Option<Batch> {
-        let due = self.moved && self.given_at.elapsed() >= ACK_EVERY;
-        due.then(|| Batch { messages: Vec::new(), end: Some(self.checkpoint()) })
-    }
-
-    fn checkpoint(&mut self) -> Checkpoint {
-        let position = self.fence.position();
-        let few = position.missing.len() <= MISSING_FEW;
-        if few || self.given_at.elapsed() >= ACK_EVERY {
-            self.given = position.to_checkpoint();
-            self.given_at = Instant::now();
-            self.moved = false;
-        }
-        self.given.clone()
     }
 
     /// Waits; writes the cursor meanwhile.
@@ -336,10 +244,12 @@ impl OutboxSession {
     async fn write_cursor(&mut self, through: &Checkpoint) -> Result<(), SourceError> {
         let position = Position::from_checkpoint(through)
             .ok_or_else(|| SourceError::Halted("a checkpoint of another source".into()))?;
+        let (asked, within) = (Instant::now(), self.lease.statement_within());
         let stored = Stored { position, token: self.token.take() };
         let Self { connection, carried, incarnation, .. } = self;
         let writing = cursor::write(connection, &carried.flow, incarnation, &stored);
-        let written = bounded("write the cursor", STATEMENT_WITHIN, writing).await;
+        let written = bounded("write the cursor", within, writing).await;
+        self.lease = Lease::answered(asked);
         self.token = written.map_err(source_error)?.ok_or_else(cursor::lost)?;
         self.carried.flow.set_written(self.token.as_deref(), &stored.position);
         self.acked = Some(through.clone());
@@ -349,8 +259,9 @@ impl OutboxSession {
 
     /// Keeps the session while there is no room to read into.
     async fn keep(&mut self, settled: &Settled) -> SourceError {
-        let mut beat_at = Instant::now() + HEARTBEAT;
         loop {
+            settled.hold_until(self.lease.until());
+            let beats_at = self.lease.beats_at();
             let kept = tokio::select! {
                 biased;
                 () = self.carried.pass.revoked(), if !self.hands_over => {
@@ -358,10 +269,7 @@ impl OutboxSession {
                     return SourceError::HandOver;
                 }
                 () = self.ack_due(settled) => self.ack_if_due(settled).await,
-                () = sleep_until(beat_at) => {
-                    beat_at = Instant::now() + HEARTBEAT;
-                    self.beat().await
-                }
+                () = sleep_until(beats_at) => self.beat().await,
             };
             if let Err(error) = kept {
                 return error;
@@ -375,9 +283,11 @@ impl OutboxSession {
     }
 
     async fn beat(&mut self) -> Result<(), SourceError> {
+        let (asked, within) = (Instant::now(), self.lease.statement_within());
         let beating = query(&mut self.connection, "SELECT 1");
-        let beaten = bounded("send a heartbeat", STATEMENT_WITHIN, beating).await;
-        beaten.map(drop).map_err(source_error)
+        bounded("send a heartbeat", within, beating).await.map_err(source_error)?;
+        self.lease = Lease::answered(asked);
+        Ok(())
     }
 }
 

@@ -15,6 +15,7 @@ use crate::{
     attach::{Attachment, Candidate},
     error::source_error,
     flow::{FlowFacts, HEARTBEAT, STATEMENT_WITHIN},
+    lease::Lease,
     session::OutboxSession,
 };
 
@@ -133,10 +134,12 @@ impl Waiting {
                 () = self.carried.pass.revoked() => return SourceError::HandOver,
                 _ = beats.tick() => {}
             }
+            let asked = Instant::now();
             let beating = query(&mut self.attachment.connection, "SELECT 1");
             if let Err(fault) = bounded("send a heartbeat", STATEMENT_WITHIN, beating).await {
                 return source_error(fault);
             }
+            self.attachment.lease = Lease::answered(asked);
         }
     }
 }

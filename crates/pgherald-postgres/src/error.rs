@@ -156,6 +156,11 @@ fn classify_state(state: &str) -> (Class, &'static str) {
         "28P01" => (Class::Blocked, "check the password in postgres.url or postgres.url_file"),
         "28000" => (Class::Blocked, "check the role in postgres.url and the server's pg_hba.conf"),
         "3D000" => (Class::Blocked, "check the database in postgres.url"),
+        "42P01" | "42703" | "42883" | "3F000" => (
+            Class::Blocked,
+            "a table, column or function of schema pgherald is missing or was altered: run `pgherald \
+             setup`",
+        ),
         "42501" => (Class::Blocked, "grant the role of postgres.url what the message names"),
         "08P01" => (Class::Blocked, POOLER),
         "26000" | "42P05" => (Class::Blocked, POOLER),
@@ -185,7 +190,7 @@ mod tests {
     fn every_state_has_its_class() {
         let blocked = [
             "28P01", "28000", "3D000", "42501", "08P01", "26000", "42P05", "25006", "0A000",
-            "42704",
+            "42704", "42P01", "42703", "42883", "3F000",
         ];
         for state in blocked {
             let (class, advice) = classify_state(state);

@@ -12,7 +12,12 @@ use pgherald_postgres::{
 };
 use pgherald_testkit::Postgres;
 
-const ROOM: Room = Room { messages: 1_000, bytes: 1 << 20, first_bytes: usize::MAX };
+const ROOM: Room = Room {
+    messages: 1_000,
+    bytes: 1 << 20,
+    first_bytes: usize::MAX,
+    budget: pgherald_core::Budget { messages: 1_000, bytes: 1 << 20 },
+};
 const SECOND: Duration = Duration::from_secs(1);
 
 fn context() -> FlowContext {

@@ -13,7 +13,12 @@ use pgherald_postgres::{
 use pgherald_testkit::{Pgbouncer, PoolMode, Postgres, eventually, hostile_role};
 use sqlx::{ConnectOptions, PgConnection, Row, postgres::PgConnectOptions};
 
-const ROOM: Room = Room { messages: 10, bytes: 1 << 20, first_bytes: usize::MAX };
+const ROOM: Room = Room {
+    messages: 10,
+    bytes: 1 << 20,
+    first_bytes: usize::MAX,
+    budget: pgherald_core::Budget { messages: 10, bytes: 1 << 20 },
+};
 
 fn settings(url: &str) -> PostgresSettings {
     PostgresSettings::parse(url).unwrap()

@@ -182,8 +182,7 @@ impl Link {
     /// logged all the same: nobody else says it.
     pub(super) fn source_phase(&self, phase: SourcePhase) {
         let mut before = phase.clone();
-        let logged =
-            self.change(|health| before = std::mem::replace(&mut health.source, phase.clone()));
+        let logged = self.change(|health| before = health.set_source(phase.clone()));
         if let (SourcePhase::Blocked(reason), false) = (&phase, logged || before == phase) {
             let (pipeline, sink) = (&*self.context.pipeline, &*self.context.sink);
             tracing::warn!(pipeline, sink, reason = &**reason, "the flow's source is blocked too");
@@ -191,7 +190,7 @@ impl Link {
     }
 
     pub(super) fn sink_phase(&self, phase: SinkPhase) {
-        self.change(|health| health.sink = phase);
+        self.change(|health| health.set_sink(phase));
     }
 
     /// A writer is open; says whether that is all there is to know. Where opening connects nothing,
@@ -201,9 +200,9 @@ impl Link {
         let nothing_waits = self.window().is_empty();
         let mut is_well = false;
         self.change(|health| {
-            is_well = nothing_waits || health.sink == SinkPhase::Closed;
+            is_well = nothing_waits || *health.sink() == SinkPhase::Closed;
             if is_well {
-                health.sink = SinkPhase::Open;
+                health.set_sink(SinkPhase::Open);
             }
         });
         is_well

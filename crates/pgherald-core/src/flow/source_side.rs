@@ -10,7 +10,7 @@ use super::{
     health::SourcePhase,
     link::{Attachment, Link, chain},
 };
-use crate::{Attached, Backoff, Checkpoint, Room, Session, Source, SourceError};
+use crate::{Attached, Backoff, Batch, Checkpoint, Room, Session, Settled, Source, SourceError};
 
 /// How soon a standby asks again whether the flow's lock is free.
 const STANDBY_ASKS_EVERY: Duration = Duration::from_millis(250);
@@ -22,6 +22,8 @@ pub(super) struct SourceSide<'a> {
     drain: Duration,
     attachments: u64,
     failures: u32,
+    /// A read of the session has succeeded.
+    runs: bool,
     random: SmallRng,
 }
 
@@ -34,7 +36,7 @@ impl<'a> SourceSide<'a> {
     ) -> Self {
         let random = SmallRng::seed_from_u64(settings.jitter_seed);
         let backoff = settings.backoff;
-        Self { link, source, backoff, drain, attachments: 0, failures: 0, random }
+        Self { link, source, backoff, drain, attachments: 0, failures: 0, runs: false, random }
     }
 
     /// Runs until the process stops and the source has nothing more to give.
@@ -60,9 +62,17 @@ impl<'a> SourceSide<'a> {
         let Some(attached) = self.attach().await else { return Ok(()) };
         let attached = attached?;
         self.attachments += 1;
+        self.runs = !self.source.has_positions();
         self.link.attachment.send_replace(Attachment::Held(self.attachments));
+        if self.source.has_positions() {
+            self.link.source_phase(SourcePhase::Opening);
+        }
         let Some(mut session) = self.begin(attached).await? else { return Ok(()) };
-        self.link.source_phase(SourcePhase::Attached);
+        let phase = match self.source.has_positions() {
+            true => SourcePhase::Reading,
+            false => SourcePhase::Attached,
+        };
+        self.link.source_phase(phase);
         let end = self.read_until_end(&mut *session).await;
         match end {
             SourceError::Stopped if self.source.has_positions() => {
@@ -125,7 +135,7 @@ impl<'a> SourceSide<'a> {
                 room = self.room() => room,
                 error = session.tend(&settled) => return error,
             };
-            let batch = match session.read(room, &settled).await {
+            let batch = match self.read(session, room, &settled).await {
                 Ok(batch) => batch,
                 Err(error) => return error,
             };
@@ -139,6 +149,32 @@ impl<'a> SourceSide<'a> {
             }
             last.clone_from(&batch.end);
             self.link.push(batch);
+        }
+    }
+
+    /// One read. The flow runs from the first one on that succeeds, also if nothing is there.
+    async fn read(
+        &mut self,
+        session: &mut dyn Session,
+        room: Room,
+        settled: &Settled,
+    ) -> Result<Batch, SourceError> {
+        if self.runs {
+            return session.read(room, settled).await;
+        }
+        let mut reading = session.read(room, settled);
+        let first = tokio::select! {
+            biased;
+            batch = &mut reading => Some(batch),
+            () = settled.first_read() => None,
+        };
+        if matches!(first, None | Some(Ok(_))) {
+            self.runs = true;
+            self.link.source_phase(SourcePhase::Attached);
+        }
+        match first {
+            Some(batch) => batch,
+            None => reading.await,
         }
     }
 

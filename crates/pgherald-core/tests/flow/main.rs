@@ -5,4 +5,5 @@ mod tap;
 mod after_a_fault;
 mod asked_to_wait;
 mod handing_over;
+mod lease;
 mod standing;

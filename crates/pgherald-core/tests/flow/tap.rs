@@ -68,10 +68,11 @@ impl Session for Running {
     fn read<'a>(
         &'a mut self,
         room: Room,
-        _: &'a Settled,
+        settled: &'a Settled,
     ) -> BoxFuture<'a, Result<Batch, SourceError>> {
         async move {
             if self.next >= self.count {
+                settled.read_succeeded();
                 self.stop.cancelled().await;
                 return Err(SourceError::Stopped);
             }

@@ -370,6 +370,7 @@ impl Session for SimSession {
                 if let Some(batch) = self.next(room) {
                     return Ok(batch);
                 }
+                settled.read_succeeded();
                 waited = true;
                 sleep(Duration::from_millis(7)).await;
             }

@@ -5,7 +5,12 @@ use proptest::prelude::*;
 use super::*;
 
 const BUDGET: Budget = Budget { messages: 4, bytes: 100 };
-const ROOM: Room = Room { messages: 100, bytes: 1_000, first_bytes: usize::MAX };
+const ROOM: Room = Room {
+    messages: 100,
+    bytes: 1_000,
+    first_bytes: usize::MAX,
+    budget: pgherald_core::Budget { messages: 100, bytes: 1_000 },
+};
 
 fn at(n: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(n)
@@ -61,7 +66,14 @@ fn a_message_above_the_budget_travels_alone() {
     let mut queue = queue();
     queue.push(message(0, 1_000));
     queue.push(message(1, 1));
-    let batch = queue.take(Room { messages: 10, bytes: 100, first_bytes: usize::MAX }).unwrap();
+    let batch = queue
+        .take(Room {
+            messages: 10,
+            bytes: 100,
+            first_bytes: usize::MAX,
+            budget: pgherald_core::Budget { messages: 10, bytes: 100 },
+        })
+        .unwrap();
     assert_eq!(ids(&batch), ["s-0"]);
     queue.settle(batch.end.as_ref().unwrap());
     assert_eq!(ids(&queue.take(ROOM).unwrap()), ["s-gap-1"]);
@@ -129,6 +141,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         messages,
         bytes,
         first_bytes: first.max(bytes),
+        budget: pgherald_core::Budget { messages, bytes },
     });
     let step = prop_oneof![
         4 => (0..120usize).prop_map(Step::Push),

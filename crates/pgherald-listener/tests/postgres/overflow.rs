@@ -10,7 +10,12 @@ use tokio::task::JoinSet;
 
 use crate::rig::*;
 
-const ROOM: Room = Room { messages: 1_000, bytes: 1 << 20, first_bytes: usize::MAX };
+const ROOM: Room = Room {
+    messages: 1_000,
+    bytes: 1 << 20,
+    first_bytes: usize::MAX,
+    budget: pgherald_core::Budget { messages: 1_000, bytes: 1 << 20 },
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_gap_with_exact_edges_for_the_slow_flow_alone() {

@@ -165,7 +165,12 @@ async fn read_all(source: &NotifySource, settled: &Settled, into: &Heard) -> Sou
         Ok(attached) => attached.read_from(None).await.unwrap(),
         Err(error) => return error,
     };
-    let room = Room { messages: 1_000, bytes: 1 << 20, first_bytes: usize::MAX };
+    let room = Room {
+        messages: 1_000,
+        bytes: 1 << 20,
+        first_bytes: usize::MAX,
+        budget: pgherald_core::Budget { messages: 1_000, bytes: 1 << 20 },
+    };
     loop {
         match session.read(room, settled).await {
             Ok(batch) => {

@@ -23,7 +23,12 @@ async fn stop_hands_out_everything_and_then_says_so() {
         .await
         .unwrap();
     process.stopped().await;
-    let room = Room { messages: 1_000, bytes: 1 << 20, first_bytes: usize::MAX };
+    let room = Room {
+        messages: 1_000,
+        bytes: 1 << 20,
+        first_bytes: usize::MAX,
+        budget: pgherald_core::Budget { messages: 1_000, bytes: 1 << 20 },
+    };
     let settled = Settled::default();
     let mut payloads = Vec::new();
     let end = loop {

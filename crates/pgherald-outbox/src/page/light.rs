@@ -1,7 +1,7 @@
 //! A page of small rows, for half of the server's time: each row has to keep to its share of the
 //! room, and nothing has to be summed up.
 
-use super::{MESSAGE_BYTES_MAX, TAKEN, columns};
+use super::{MESSAGE_BYTES_MAX, PIECE, TAKEN, columns};
 
 /// The size of a `jsonb` without members, with either kind of header.
 const EMPTY_JSONB: usize = 8;
@@ -10,7 +10,7 @@ const EMPTY_JSONB: usize = 8;
 /// ends before it, whatever follows. More messages may come than there is room for.
 pub(super) fn sql(rows: &str) -> String {
     let size = "coalesce(octet_length(payload), octet_length(payload_bytes), 0)";
-    let columns = columns("kind >= 2", "kind = 3", "kind = 2", size);
+    let columns = columns("kind >= 2", "kind = 3", "kind = 4", size);
     // The fence (OFFSET 0) keeps the kind from being worked out once for each column; the order
     // inside it is the index's, and spares a sort.
     format!(
@@ -20,7 +20,8 @@ pub(super) fn sql(rows: &str) -> String {
          + coalesce(octet_length(key), 0) \
          + CASE WHEN pg_column_size(headers) <= {EMPTY_JSONB} THEN 0 \
          ELSE octet_length(headers::text) END > $9::bigint / $8::bigint THEN 1 \
-         WHEN {size} > {MESSAGE_BYTES_MAX} THEN 2 ELSE 3 END AS kind \
+         WHEN {size} > {MESSAGE_BYTES_MAX} THEN 2 WHEN {size} > {PIECE} THEN 4 \
+         ELSE 3 END AS kind \
          FROM ({rows}) AS r ORDER BY id OFFSET 0) AS r ORDER BY id"
     )
 }

@@ -1,15 +1,20 @@
 //! A page of rows of any size: running sums over their sizes say where the room ends.
 
-use super::{MESSAGE_BYTES_MAX, TAKEN, columns};
+use super::{MESSAGE_BYTES_MAX, PIECE, TAKEN, columns};
 
 /// As many rows as the room holds; the first one beyond is there too, by its id alone.
 pub(super) fn sql(rows: &str) -> String {
     let (fits, before) = (fits("n", "total"), fits("(n - taken::int)", "(total - cost)"));
-    let columns =
-        columns("taken AND fits", "taken AND fits AND NOT oversize", "true", "payload_size");
+    let carried = "taken AND fits AND NOT oversize AND payload_size";
+    let columns = columns(
+        "taken AND fits",
+        &format!("{carried} <= {PIECE}"),
+        &format!("{carried} > {PIECE}"),
+        "payload_size",
+    );
     format!(
         "SELECT id::bigint, CASE WHEN NOT taken THEN 0 WHEN NOT fits THEN 1 WHEN oversize THEN 2 \
-         ELSE 3 END, {columns} \
+         WHEN payload_size > {PIECE} THEN 4 ELSE 3 END, {columns} \
          FROM (SELECT *, {fits} AS fits, {before} AS fits_before \
          FROM (SELECT *, sum(cost) OVER w AS total, sum(taken::int) OVER w AS n \
          FROM (SELECT *, CASE WHEN NOT taken THEN 0.0::float8 ELSE \

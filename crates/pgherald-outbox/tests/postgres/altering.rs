@@ -100,7 +100,12 @@ async fn pages_are_two_statements_to_pg_stat_statements() {
     for round in 0..20 {
         long.run("BEGIN; SELECT pgherald.send('a', 'late'::text)").await;
         db.send("a", &["x", "y"]).await;
-        let room = Room { messages: round % 7 + 1, bytes: 100 + round, first_bytes: 200 + round };
+        let room = Room {
+            messages: round % 7 + 1,
+            bytes: 100 + round,
+            first_bytes: 200 + round,
+            budget: pgherald_core::Budget { messages: round % 7 + 1, bytes: 100 + round },
+        };
         assert!(!all.read(room).await.unwrap().messages.is_empty());
         assert!(!some.read(room).await.unwrap().messages.is_empty());
         long.run("COMMIT").await;

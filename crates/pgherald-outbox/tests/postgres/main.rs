@@ -8,6 +8,7 @@ mod hostile;
 mod incarnations;
 mod late;
 mod neglect;
+mod networks;
 mod pump;
 mod reading;
 mod rig;

@@ -90,7 +90,12 @@ async fn the_room_is_respected_and_a_large_row_travels_alone() {
     .await;
     let process = Process::one(&postgres.url(), "{}");
     let mut reading = process.session(0).await;
-    let room = Room { messages: 10, bytes: 250, first_bytes: 500 };
+    let room = Room {
+        messages: 10,
+        bytes: 250,
+        first_bytes: 500,
+        budget: pgherald_core::Budget { messages: 10, bytes: 250 },
+    };
     let first = reading.read(room).await.unwrap();
     assert_eq!(first.messages.len(), 2, "two of 100 bytes");
     let second = reading.read(room).await.unwrap();
@@ -124,7 +129,12 @@ async fn rows_of_all_sizes_come_in_order_and_within_the_room() {
     .await;
     let url = postgres.url();
     let process = Process::start(&url, "{}", &[("all", None), ("some", Some(&["a"]))]);
-    let room = Room { messages: 100, bytes: 4_000, first_bytes: 8_000 };
+    let room = Room {
+        messages: 100,
+        bytes: 4_000,
+        first_bytes: 8_000,
+        budget: pgherald_core::Budget { messages: 100, bytes: 4_000 },
+    };
     for (place, taken) in [(0, None), (1, Some("a"))] {
         let mut reading = process.session(place).await;
         let mut numbers = Vec::new();

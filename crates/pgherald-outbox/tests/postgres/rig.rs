@@ -14,7 +14,12 @@ use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
-pub(crate) const ROOM: Room = Room { messages: 1_000, bytes: 1 << 20, first_bytes: usize::MAX };
+pub(crate) const ROOM: Room = Room {
+    messages: 1_000,
+    bytes: 1 << 20,
+    first_bytes: usize::MAX,
+    budget: pgherald_core::Budget { messages: 1_000, bytes: 1 << 20 },
+};
 
 pub(crate) async fn server() -> Postgres {
     let postgres = Postgres::start().await.unwrap();
@@ -69,14 +74,17 @@ impl Process {
         flows: &[(&str, Option<&[&str]>)],
         patience: Duration,
     ) -> Self {
+        let contexts: Vec<_> = flows.iter().map(|(sink, names)| context(sink, *names)).collect();
+        Self::of(url, json, &contexts, patience)
+    }
+
+    pub(crate) fn of(url: &str, json: &str, contexts: &[FlowContext], patience: Duration) -> Self {
         let (stop, wanted) = (CancellationToken::new(), outbox_settings(json));
         let mut outbox =
             Outbox::new(settings(url), wanted.table.clone(), stop.clone()).with_patience(patience);
-        let sources = flows
+        let sources = contexts
             .iter()
-            .map(|(sink, names)| {
-                outbox.flow(&context(sink, *names), &wanted, Seat::alone("billing"))
-            })
+            .map(|context| outbox.flow(context, &wanted, Seat::alone("billing")))
             .collect();
         let mut tasks = JoinSet::new();
         tasks.spawn(outbox.run());

@@ -130,7 +130,7 @@ impl<'a, 'b> Publishing<'a, 'b> {
 
     /// When the next batch may be published; `None`: there is none, or not now.
     fn due(&self) -> Option<Instant> {
-        if self.stopped.is_some() {
+        if self.stopped.is_some() || self.link.settled().has_lapsed() {
             return None;
         }
         let (arrived, full) = self.link.window().waiting()?;
