@@ -233,9 +233,11 @@ impl OutboxSession {
 
     /// The cursor is as this session wrote it: an idle flow does not write, and would not find out.
     async fn require_own_cursor(&mut self) -> Result<(), SourceError> {
+        let (asked, within) = (Instant::now(), self.lease.statement_within());
         let asking = cursor::read_token(&mut self.connection, &self.carried.flow);
-        let known = bounded("read the cursor", STATEMENT_WITHIN, asking).await;
-        match known.map_err(source_error)? {
+        let known = bounded("read the cursor", within, asking).await.map_err(source_error)?;
+        self.lease = Lease::answered(asked);
+        match known {
             Some(token) if token == self.token => Ok(()),
             _ => Err(cursor::lost()),
         }

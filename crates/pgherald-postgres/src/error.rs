@@ -156,11 +156,6 @@ fn classify_state(state: &str) -> (Class, &'static str) {
         "28P01" => (Class::Blocked, "check the password in postgres.url or postgres.url_file"),
         "28000" => (Class::Blocked, "check the role in postgres.url and the server's pg_hba.conf"),
         "3D000" => (Class::Blocked, "check the database in postgres.url"),
-        "42P01" | "42703" | "42883" | "3F000" => (
-            Class::Blocked,
-            "a table, column or function of schema pgherald is missing or was altered: run `pgherald \
-             setup`",
-        ),
         "42501" => (Class::Blocked, "grant the role of postgres.url what the message names"),
         "08P01" => (Class::Blocked, POOLER),
         "26000" | "42P05" => (Class::Blocked, POOLER),
@@ -174,7 +169,7 @@ fn classify_state(state: &str) -> (Class, &'static str) {
             Class::Transient,
             "if the notification queue is full, find the session that listens and does not read",
         ),
-        "42P01" | "42703" | "42883" => {
+        "42P01" | "42703" | "42883" | "3F000" => {
             (Class::Blocked, "run `pgherald setup`, which makes what is missing")
         }
         "0A000" | "42704" => (Class::Blocked, "PostgreSQL 13 or newer is needed"),

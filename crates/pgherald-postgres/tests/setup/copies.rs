@@ -49,7 +49,12 @@ fn letters(database: &Database<'_>, identity: Identity) -> FlowDeadLetters {
     DeadLetterStore::new(database.settings()).of_flow(&context, None, identity)
 }
 
-const ROOM: Room = Room { messages: 10, bytes: 1 << 20, first_bytes: usize::MAX };
+const ROOM: Room = Room {
+    messages: 10,
+    bytes: 1 << 20,
+    first_bytes: usize::MAX,
+    budget: pgherald_core::Budget { messages: 10, bytes: 1 << 20 },
+};
 const CURSOR: &str = "SELECT concat_ws(' ', high, missing, seen IS NULL, outbox_oid IS NULL, \
      left_channels) FROM pgherald.cursor";
 const MARKED: &str = "SELECT id FROM pgherald.dead_letter WHERE replay_at IS NOT NULL";
