@@ -95,7 +95,7 @@ async fn encoding_privileges_and_limits_are_errors_with_their_remedy() {
     execute(&mut admin, "REVOKE CONNECT ON DATABASE closed FROM PUBLIC").await;
     refused(&postgres.url_of("app", "closed"), &["permission denied", "42501"], "grant").await;
     execute(&mut admin, "ALTER ROLE app CONNECTION LIMIT 1").await;
-    refused(&postgres.url_for("app"), &["53300"], "two sessions are needed").await;
+    refused(&postgres.url_for("app"), &["53300"], "a process holds one session").await;
     execute(&mut admin, "ALTER ROLE app CONNECTION LIMIT -1").await;
     execute(&mut admin, "REVOKE EXECUTE ON FUNCTION pg_notify(text, text) FROM PUBLIC").await;
     refused(&postgres.url_for("app"), &["pg_notify", "42501"], "grant the role").await;

@@ -162,8 +162,9 @@ fn classify_state(state: &str) -> (Class, &'static str) {
         "25006" => (Class::Blocked, "let postgres.url name the primary"),
         "53300" => (
             Class::Transient,
-            "raise max_connections, or CONNECTION LIMIT of the role or the database: two sessions \
-             are needed",
+            "raise max_connections, or CONNECTION LIMIT of the role or the database: a process holds \
+             one session for all notify pipelines; for outboxes one, two for each table and one for \
+             each sink; one for dead letters; and each takes another one for a moment when it begins",
         ),
         "54000" => (
             Class::Transient,
