@@ -3,7 +3,7 @@
 # The bridge, built here and copied into an image that holds nothing else. Both stages are the same
 # Debian release: the program links against its OpenSSL and zlib (librdkafka's).
 
-FROM rust:1.94-bookworm AS build
+FROM rust:1.94-trixie AS build
 # The release's newest patches are wanted, not the ones of a day.
 # hadolint ignore=DL3008
 RUN apt-get update \
@@ -19,10 +19,12 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     cargo build --locked --release --package pgherald --bin pgherald \
     && install --mode=0755 target/release/pgherald /pgherald
 
-FROM debian:bookworm-slim
+FROM debian:trixie-slim
+# Also what the base image has: it may be older than the newest patch of OpenSSL.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates libssl3 zlib1g \
+    && apt-get upgrade --yes \
+    && apt-get install --yes --no-install-recommends ca-certificates libssl3t64 zlib1g \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /pgherald /usr/local/bin/pgherald
 # Reachable from outside the container, whatever the configuration file says.

@@ -50,6 +50,7 @@ pub(crate) async fn check(settings: &Settings) -> Vec<Finding> {
     let mut findings: Vec<Finding> =
         join_all(parts.into_iter().map(bounded)).await.into_iter().flatten().collect();
     findings.extend(unrouted(settings));
+    findings.extend(folded(settings));
     findings
 }
 
@@ -139,6 +140,37 @@ fn unrouted(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
+/// Channels that the statement `NOTIFY Name` does not reach: PostgreSQL folds a name without quotes to
+/// lower case.
+fn folded(settings: &Settings) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    for plan in &settings.flows {
+        let SourceSettings::Notify(_) = plan.source else { continue };
+        let pipeline = &plan.flow.context.pipeline;
+        for channel in plan.source.channels().unwrap_or_default().iter() {
+            findings.extend(fold(pipeline, channel).filter(|hint| !findings.contains(hint)));
+        }
+    }
+    findings
+}
+
+fn fold(pipeline: &str, channel: &str) -> Option<Finding> {
+    let lower = channel.to_lowercase();
+    (lower != channel).then(|| {
+        Finding::warning(
+            format!("pipelines.{pipeline}.source.notify.channels"),
+            format!(
+                "{channel:?} has capitals: NOTIFY {channel} without quotes announces on {lower:?}, \
+                 which is not this channel"
+            ),
+            format!(
+                "write NOTIFY \"{channel}\" or pg_notify('{channel}', ...) in the application, or \
+                 {lower:?} here"
+            ),
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +184,14 @@ mod tests {
         assert_eq!(findings[0].level, pgherald_core::Level::Error);
         drop(taken);
         assert_eq!(listen(address).await[0].level, pgherald_core::Level::Ok);
+    }
+
+    #[test]
+    fn a_channel_with_capitals_is_hinted_at() {
+        let finding = fold("p", "Orders").unwrap();
+        assert_eq!(finding.subject, "pipelines.p.source.notify.channels");
+        assert!(finding.text.contains("announces on \"orders\""), "{}", finding.text);
+        assert_eq!(fold("p", "orders.eu"), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,16 +1,10 @@
 //! A container with little memory: with the default budgets the worst case fits, and the process says
-//! so. The limit is a real control group where one can be made (as root), else a systemd scope.
+//! so.
 
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
-};
-
-use pgherald_testkit::{Bridge, HttpReceiver, Kafka, Notifier, Scratch, bridge_binary, eventually};
+use pgherald_testkit::{HttpReceiver, Kafka, Notifier, eventually};
 use sqlx::raw_sql;
 
+use super::container::Container;
 use crate::{
     command_line::{file, pgherald, said},
     knock::count,
@@ -21,92 +15,11 @@ use crate::{
 /// The smallest container that the documentation promises.
 const SMALLEST: u64 = 64_000_000;
 
-/// A place for one process that may use so much memory.
-struct Container {
-    /// Its control group; none if systemd makes one.
-    group: Option<PathBuf>,
-    script: PathBuf,
-    _scratch: Scratch,
-}
-
-impl Container {
-    async fn new(bytes: u64) -> Self {
-        let scratch = Scratch::new("container").unwrap();
-        let binary = bridge_binary().await.unwrap();
-        let binary = binary.display();
-        let group = group(bytes);
-        let enter = match &group {
-            Some(group) => {
-                format!("echo $$ > {}/cgroup.procs && exec {binary} \"$@\"", group.display())
-            }
-            None => format!(
-                "exec systemd-run --user --scope --quiet -p MemoryMax={bytes} -p MemorySwapMax=0 \
-                 {binary} \"$@\""
-            ),
-        };
-        let script = scratch.path().join("pgherald");
-        fs::write(&script, format!("#!/bin/sh\n{enter}\n")).unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
-        Self { group, script, _scratch: scratch }
-    }
-
-    async fn start(&self, config: &Config) -> Bridge {
-        Bridge::builder(config.text()).binary(&self.script).start().await.unwrap()
-    }
-
-    /// The most that was ever used, and how often the kernel killed for it.
-    fn told(&self) -> Option<(u64, u64)> {
-        let group = self.group.as_ref()?;
-        let read = |file: &str| fs::read_to_string(group.join(file)).ok();
-        let peak = read("memory.peak").or_else(|| read("memory.max_usage_in_bytes"))?;
-        let events = read("memory.events").or_else(|| read("memory.oom_control"))?;
-        let kills = events.lines().find_map(|line| line.strip_prefix("oom_kill "))?;
-        Some((peak.trim().parse().ok()?, kills.trim().parse().ok()?))
-    }
-
-    /// The process lives, and was never near its end.
-    fn assert_held(&self, bridge: &Bridge, what: &str) {
-        let peak_rss = bridge.peak_rss_kb();
-        println!("{what}: resident {peak_rss:?} KiB, the group {:?}", self.told());
-        assert!(!bridge.ended(), "{what}: {}", bridge.log());
-        assert!(self.told().is_none_or(|(_, kills)| kills == 0), "{what}: killed");
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        if let Some(group) = &self.group {
-            let _ = fs::remove_dir(group);
-        }
-    }
-}
-
-/// A new control group with this limit, of version 2 or 1; none without the right to make one.
-fn group(bytes: u64) -> Option<PathBuf> {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let name = format!("pgherald-test-{}-{number}", std::process::id());
-    let places =
-        [("/sys/fs/cgroup", "memory.max"), ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")];
-    places.into_iter().find_map(|(place, limit)| {
-        let group = Path::new(place).join(&name);
-        fs::create_dir(&group).ok()?;
-        // Where no control groups are, this was an ordinary folder.
-        let real = group.join("cgroup.procs").exists();
-        if !real || fs::write(group.join(limit), bytes.to_string()).is_err() {
-            let _ = fs::remove_dir(&group);
-            return None;
-        }
-        let _ = fs::write(group.join("memory.swap.max"), "0");
-        Some(group)
-    })
-}
-
 /// 20,000 notifications of 7 kB while Kafka stands still: what does not fit is a gap.
 #[tokio::test(flavor = "multi_thread")]
 async fn notifications_beside_a_broker_that_stands_still_fit_the_smallest_container() {
     let (postgres, kafka) = (postgres().await, Kafka::start().await.unwrap());
-    let container = Container::new(SMALLEST).await;
+    let container = Container::with_memory(SMALLEST).await;
     let config = Config::new(&postgres.url(), &["orders"]).kafka("bus", &kafka, "small", 1);
     let bridge = container.start(&config).await;
     bridge.wait_ready(SOON).await.unwrap();
@@ -124,7 +37,7 @@ async fn notifications_beside_a_broker_that_stands_still_fit_the_smallest_contai
     assert_eq!(bridge.terminate(SOON).await.unwrap(), Some(0), "{}", bridge.log());
 }
 
-async fn overflown(bridge: &Bridge) -> bool {
+async fn overflown(bridge: &pgherald_testkit::Bridge) -> bool {
     let labels = [("reason", "overflow")];
     let gaps = bridge.metrics().await;
     gaps.is_ok_and(|it| it.value("pgherald_gaps_total", &labels).unwrap_or_default() >= 1.0)
@@ -137,7 +50,7 @@ async fn large_rows_into_every_sink_fit_the_smallest_container() {
     let (postgres, kafka) = (prepared().await, shared_kafka().await);
     let (nats, hook) = (nats().await, HttpReceiver::start().await.unwrap());
     kafka.create_topic("small.rows", 1, &[("max.message.bytes", "2000000")]).await.unwrap();
-    let container = Container::new(SMALLEST).await;
+    let container = Container::with_memory(SMALLEST).await;
     let config = outbox(&postgres, "")
         .kafka("bus", kafka, "small.rows", 1)
         .with("options = { \"message.max.bytes\" = \"2000000\" }")
@@ -166,7 +79,7 @@ async fn a_budget_that_was_chosen_is_only_warned_of() {
     let config = Config::new(&postgres.url(), &["orders"])
         .with("[pipelines.p.sinks.live]\nbudget_bytes_max = 67108864")
         .nats("live", &nats, "CHOSEN", "chosen");
-    let container = Container::new(SMALLEST).await;
+    let container = Container::with_memory(SMALLEST).await;
     let bridge = container.start(&config).await;
     bridge.wait_ready(SOON).await.unwrap();
     let warned = bridge.log_lines("pipelines.p.sinks.live: all flows together may need");
