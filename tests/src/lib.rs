@@ -50,3 +50,4 @@ mod soak;
 mod spread;
 mod standby;
 mod webhooks;
+mod writers;
