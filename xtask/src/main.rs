@@ -24,8 +24,9 @@ cargo xtask TASK
   prove [FILTER]               the end-to-end tests with their full lengths (faults of 20 s and 60 s)
   prove clients                a fixed set through every envelope and sink, read by the SDKs and clients
                                of tests/clients (from PyPI, npm, Go modules, Maven)
-                               `prove environments`: a matrix of hostile databases, changes in
-                               mid-flow and refusals, with both orders and every sink
+  prove environments           a matrix of hostile databases, changes in mid-flow and refusals, with
+                               both orders and every sink
+  prove machine                small containers, few threads, PostgreSQL 20 ms away
   chaos outbox [--seconds N]   faults of every kind at seeded moments while an outbox is written:
        [--seed S]              200 kills of the bridge and 10 of each other kind, or for N seconds
   soak [--seconds N]           every sink at once at 2,000 messages a second, a fault a minute, for an
