@@ -53,7 +53,10 @@ impl Scene {
         let scene = Self::start(case).await;
         scene.ready().await;
         for step in case.during {
-            scene.rows.more(ROWS_BETWEEN).await;
+            // Whatever is refused may also keep producers out.
+            if !matches!(step, Step::Refused { .. }) {
+                scene.rows.more(ROWS_BETWEEN).await;
+            }
             scene.step(step).await;
         }
         scene.rows.more(ROWS_BETWEEN).await;
