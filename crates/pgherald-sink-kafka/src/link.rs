@@ -247,6 +247,11 @@ impl Context {
         }
     }
 
+    /// What it may mean that a connection failed, while none has ever been of use.
+    fn meaning(&self, line: &str) -> Option<String> {
+        if self.link.is_identified() { None } else { hung_up(line, self.sasl) }
+    }
+
     fn failed(&self, code: Code, topic: &str) {
         self.look_for_the_end();
         let denied = self.dynamic && code == Code::TopicAuthorizationFailed;
@@ -265,7 +270,7 @@ impl ClientContext for Context {
         match facility {
             IDENTITY if text.contains(IDENTIFIED) => self.link.identify(),
             FAILURE => {
-                if let Some(said) = hung_up(text, self.sasl) {
+                if let Some(said) = self.meaning(text) {
                     self.link.trouble(Code::BrokerTransportFailure, text, Some(said));
                 }
             }
@@ -277,7 +282,7 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         self.look_for_the_end();
         let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-        self.link.trouble(code, reason, hung_up(reason, self.sasl));
+        self.link.trouble(code, reason, self.meaning(reason));
     }
 
     fn stats_raw(&self, _: &[u8]) {}
