@@ -247,7 +247,7 @@ mod tests {
         assert_eq!(this.standing(&[facts(), facts()]), home(true), "restored at home");
         assert_eq!(this.standing(&[Facts { system: None, ..facts() }]), home(true));
         let upgraded = Facts { system: Some(6), major: 15, ..facts() };
-        assert_eq!(this.standing(&[upgraded.clone()]), Standing::Upgraded { from: 15 });
+        assert_eq!(this.standing(std::slice::from_ref(&upgraded)), Standing::Upgraded { from: 15 });
         for other in [
             Facts { system: Some(6), ..facts() },
             Facts { database: 11, ..facts() },
@@ -256,7 +256,7 @@ mod tests {
             Facts { major: 18, ..upgraded },
         ] {
             let standing = Standing::Elsewhere(other.clone());
-            assert_eq!(this.standing(&[other.clone()]), standing);
+            assert_eq!(this.standing(std::slice::from_ref(&other)), standing);
             assert_eq!(this.standing(&[facts(), other]), standing, "two rows that differ");
         }
         let error = elsewhere(&this, &Facts { system: Some(-1), ..facts() });
