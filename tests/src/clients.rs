@@ -186,9 +186,9 @@ fn assert_notified(what: &str, envelope: &str, seen: &[&Dumped]) {
     assert_eq!(kinds[0], Some("pgherald.gap".into()), "{what}");
     assert_eq!(read[0].attributes["subject"], "news", "{what}");
     assert_eq!(read[0].data["json"]["reason"], "start", "{what}");
-    let attributes = |it: &&Dumped| it.headers.iter().any(|(name, _)| name.starts_with("ce"));
+    let attributes = |it: &Dumped| it.headers.iter().any(|(name, _)| name.starts_with("ce"));
     let is_document = matches!(envelope, "structured" | "batch");
-    assert_eq!(seen.iter().any(|it| attributes(it)), !is_document, "{what}");
+    assert_eq!(seen.iter().copied().any(attributes), !is_document, "{what}");
     if envelope == "none" {
         return;
     }

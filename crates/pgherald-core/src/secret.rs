@@ -134,8 +134,11 @@ impl<'de> Visitor<'de> for Written {
 /// second at most, and again after a refusal.
 pub struct WatchedSecret {
     secret: Secret,
-    seen: Mutex<Option<(Instant, Result<Arc<str>, FileFault>)>>,
+    seen: Mutex<Option<Look>>,
 }
+
+/// When the file was looked at, and what it held.
+type Look = (Instant, Result<Arc<str>, FileFault>);
 
 impl WatchedSecret {
     /// Reads nothing yet.

@@ -28,13 +28,16 @@ pub(crate) fn relay(
     let listener = UnixListener::bind(path).map_err(|error| {
         PostgresError::transient(format!("cannot pass a connection on to {address}: {error}"))
     })?;
-    tokio::spawn(async move {
-        let _ = timeout(WAITS, own_client(&listener)).await.map(|client| {
-            drop(listener);
-            tokio::spawn(pass(client, address))
-        });
-    });
+    // It ends with its client: when the connection is closed, or when none comes in time.
+    #[expect(clippy::disallowed_methods, reason = "its owner is the connection, which sqlx holds")]
+    tokio::spawn(serve(listener, address));
     Ok(options.socket(name))
+}
+
+async fn serve(listener: UnixListener, address: SocketAddr) {
+    let Ok(client) = timeout(WAITS, own_client(&listener)).await else { return };
+    drop(listener);
+    pass(client, address).await;
 }
 
 /// The first client that is this process.

@@ -12,7 +12,8 @@ use crate::{Body, Message, media_type};
 /// It says that the payload is a batch of events, which no message may be.
 pub(super) fn is_event(message: &Message) -> Result<bool, WrapError> {
     // The usual message says nothing of the kind.
-    if message.gap().is_some() || !(message.content_type.is_set() || !message.headers.is_empty()) {
+    let may_say_so = message.content_type.is_set() || !message.headers.is_empty();
+    if message.gap().is_some() || !may_say_so {
         return Ok(false);
     }
     let Some(media_type) = content_type(message).filter(|it| media_type::may_be_event(it)) else {

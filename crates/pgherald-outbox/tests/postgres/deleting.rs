@@ -74,7 +74,7 @@ async fn kept_rows_stay_and_unrouted_ones_are_counted_and_named() {
     assert!(findings.iter().any(|it| it.text.contains("\"nobody\": 2 rows")), "{findings:?}");
     drop(process);
 
-    let keeping = Process::start(&url, r#"{"retain": "keep"}"#, &[("bus", Some(&["a"]))]);
+    let keeping = Process::start(&url, r#"{"retain": "keep"}"#, &[("bus", None)]);
     let mut reading = crate::rig::attach_soon(&keeping.sources[0]).await;
     db.lock().await.send("a", &["2"]).await;
     // The channels that it takes now bring their rows.

@@ -49,7 +49,7 @@ async fn a_message_that_others_overtake_is_given_up_whatever_is_said() {
         assert_eq!(after, Some(LIMIT), "{said:?}");
     }
     let patience = Patience::new(Some(LIMIT), 100);
-    let either = |n: u32| if n % 2 == 0 { BUSY } else { Said::Nothing };
+    let either = |n: u32| if n.is_multiple_of(2) { BUSY } else { Said::Nothing };
     assert!(given_up(&patience, EVERY, either, |_| another_is_taken(&patience)).await.is_some());
 }
 
