@@ -6,7 +6,10 @@ use pgherald_core::{Sink, SinkError};
 use pgherald_sink_nats::check;
 use pgherald_testkit::{Certificates, Nats, Scratch};
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+};
 
 use crate::bridge::{context, fates, message, open, publish, settings, sink};
 
@@ -41,11 +44,11 @@ impl Fixture {
     }
 }
 
-/// The address of the server under a number that does not stand in its certificate.
-async fn forwarded(port: u16) -> String {
+/// The address of the server under a number that does not stand in its certificate, while `tasks` live.
+async fn forwarded(port: u16, tasks: &mut JoinSet<()>) -> String {
     let listener = TcpListener::bind("127.0.0.2:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    tokio::spawn(async move {
+    tasks.spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
@@ -92,7 +95,8 @@ async fn a_server_that_speaks_first_is_not_spoken_to_first() {
 async fn each_cause_of_a_failed_handshake_has_its_own_remedy() {
     let fixture = Fixture::start("").await;
     let by_number = fixture.nats.url();
-    let by_name = forwarded(fixture.nats.port()).await;
+    let mut tasks = JoinSet::new();
+    let by_name = forwarded(fixture.nats.port(), &mut tasks).await;
     let other = Certificates::new().unwrap();
     let ca = fixture.file(fixture.made.authority_pem());
     let names = refused(&by_name, json!({ "tls": { "ca_file": ca } })).await;
