@@ -3,6 +3,7 @@
 pub(crate) mod course;
 mod faults;
 mod isolation;
+mod late;
 mod reasons;
 mod shadowed;
 mod states;
