@@ -19,7 +19,17 @@ fn dropped_lines(port: u16) -> u64 {
     line.and_then(|count| count.trim().parse().ok()).unwrap_or_default()
 }
 
-fn exit_code(mut child: Child) -> Option<i32> {
+/// Ends with its test, also with one that fails.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn exit_code(Running(child): &mut Running) -> Option<i32> {
     let mut ended = None;
     until("the process ends", || {
         ended = child.try_wait().unwrap();
@@ -35,19 +45,19 @@ fn survives(name: &str, stderr: impl Into<Stdio>) {
     let config = scratch.file("a.toml", &secretive(&scratch, port));
     let mut command = pgherald(&config, &["run"]);
     command.stdout(Stdio::null()).stderr(stderr).env("RUST_LOG", "trace");
-    let child = command.spawn().unwrap();
+    let mut child = Running(command.spawn().unwrap());
     drop(command);
     until_alive(port);
     // Every SIGHUP now tells of some hundred mistakes.
     let keys = (0..300).map(|n| format!("unknown_{n} = true\n")).collect::<String>();
     scratch.file("a.toml", &keys);
     until("lines are lost and counted", || {
-        signal(&child, "HUP");
+        signal(&child.0, "HUP");
         dropped_lines(port) > 0
     });
     assert!(get(port, "/livez").unwrap().starts_with("HTTP/1.1 200"));
-    signal(&child, "TERM");
-    assert_eq!(exit_code(child), Some(0), "{name}");
+    signal(&child.0, "TERM");
+    assert_eq!(exit_code(&mut child), Some(0), "{name}");
 }
 
 #[test]
@@ -85,18 +95,19 @@ fn signals_validate_drain_or_mean_nothing() {
     let config = scratch.file("a.toml", &secretive(&scratch, port));
     let log = scratch.0.join("log");
     let said = || fs::read_to_string(&log).unwrap();
-    let child =
-        pgherald(&config, &["run"]).stderr(fs::File::create(&log).unwrap()).spawn().unwrap();
+    let mut child = Running(
+        pgherald(&config, &["run"]).stderr(fs::File::create(&log).unwrap()).spawn().unwrap(),
+    );
     until_alive(port);
     for name in ["USR1", "USR2", "HUP"] {
-        signal(&child, name);
+        signal(&child.0, name);
     }
     let good = "SIGHUP: secrets and certificates are good";
     until("what is good is told", || said().contains(good));
     assert!(get(port, "/livez").unwrap().contains("alive"));
 
     fs::remove_file(scratch.0.join("token")).unwrap();
-    signal(&child, "HUP");
+    signal(&child.0, "HUP");
     until("a secret that is gone is named", || {
         let named =
             |line: &str| line.contains("SIGHUP") && line.contains("sinks.c.nats.token_file");
@@ -105,13 +116,13 @@ fn signals_validate_drain_or_mean_nothing() {
     scratch.file("a.toml", &secretive(&scratch, port).replace("3000", "4000"));
     // `secretive` has written the former secret.
     scratch.file("token", "an0ther-secret\n");
-    signal(&child, "HUP");
+    signal(&child.0, "HUP");
     until("another configuration is told", || said().contains("takes effect at the next start"));
     assert_eq!(said().matches(good).count(), 2, "{}", said());
     assert!(!said().contains("an0ther-secret"), "{}", said());
 
-    signal(&child, "QUIT");
-    assert_eq!(exit_code(child), Some(0), "{}", said());
+    signal(&child.0, "QUIT");
+    assert_eq!(exit_code(&mut child), Some(0), "{}", said());
     assert!(said().contains("SIGQUIT") && said().contains("pgherald has stopped"), "{}", said());
 }
 
@@ -121,8 +132,9 @@ fn health_needs_the_address_and_nothing_else() {
     let port = free_port();
     let text = secretive(&scratch, port);
     let config = scratch.file("a.toml", &text);
-    let child =
-        pgherald(&config, &["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let mut child = Running(
+        pgherald(&config, &["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(),
+    );
     until_alive(port);
     // What the next deployment brings, while this one runs.
     fs::remove_file(scratch.0.join("token")).unwrap();
@@ -143,6 +155,6 @@ fn health_needs_the_address_and_nothing_else() {
     let output = by_variable.output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
     assert!(said(&output).contains("  admin.listen: an address with a port"), "{}", said(&output));
-    signal(&child, "TERM");
-    assert_eq!(exit_code(child), Some(0));
+    signal(&child.0, "TERM");
+    assert_eq!(exit_code(&mut child), Some(0));
 }
