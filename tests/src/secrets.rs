@@ -143,7 +143,7 @@ async fn no_command_shows_one() {
     }
     let mut command = pgherald(&["config"]).await;
     let effective = said(command.env("PGHERALD_CONFIG", &good.1)).await;
-    assert_eq!(effective.out.matches("[redacted]").count(), 10, "{}", effective.out);
+    assert_eq!(effective.out.matches("[redacted]").count(), 11, "{}", effective.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
