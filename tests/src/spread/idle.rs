@@ -11,8 +11,9 @@ use crate::{
     stage::{length, nats},
 };
 
-/// What the product allows an idle flow, everything that serves it included.
-const TRANSACTIONS_PER_SECOND_MAX: f64 = 5.0;
+/// What an idle flow may cost, everything that serves it included: the keeper's looks at cursors, late
+/// rows and locks are single statements.
+const TRANSACTIONS_PER_SECOND_MAX: f64 = 10.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_flow_costs_little() {
