@@ -15,23 +15,19 @@ use crate::{
     position::Position,
     ranges::Ranges,
     server::TableFacts,
+    token::{self, Token, Tokens},
     widening::{Left, Widening, widening},
 };
 
 /// Rows of channels that are added to a sink, in ranges of ids.
 const ADDED_RANGES_MAX: i64 = 100_000;
 
-/// A position as it is stored, and the token of the write that stored it. Every write requires the
-/// latest token and puts a fresh one: whoever restores, replaces or moves the cursor meanwhile puts
-/// another one, and the next write says so.
+/// A position as it is stored, and the token of the write that stored it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored {
     pub(crate) position: Position,
     pub(crate) token: Token,
 }
-
-/// `None`: 0.1.0 wrote the row.
-pub(crate) type Token = Option<String>;
 
 /// Where the flow stands; a flow that the database does not know yet is registered.
 pub(crate) async fn read_or_begin(
@@ -162,13 +158,14 @@ async fn go_on(
          missing = {missing}::int8multirange + a.ids, token = gen_random_uuid(), {}, channels = {}, \
          left_channels = {}::jsonb, {baseline} \
          FROM (SELECT coalesce(range_agg(int8range(id, id, '[]')), '{{}}') AS ids FROM {} \
-         WHERE id <= {high} AND ({})) AS a WHERE {} RETURNING high, missing::text, token::text",
+         WHERE id <= {high} AND ({})) AS a WHERE {} AND {} RETURNING high, missing::text, token::text",
         belongs_to(incarnation),
         channels_sql(flow),
         literal(&serde_json::to_string(&left).expect("names and numbers")),
         flow.settings.table.sql(),
         added.as_deref().unwrap_or("false"),
-        unchanged(flow, &known.stored.token),
+        key(flow),
+        token::is_sql(&known.stored.token),
         high = position.high,
         missing = literal(&position.missing.to_multirange()),
     );
@@ -302,24 +299,37 @@ async fn require_ahead(
     flow.require_ahead(last, position.high, highest_id).map_err(SourceError::from)
 }
 
-/// Moves the cursor of an attachment; returns the new token. `None`: the row is not the one that the
-/// attachment knows, or the table's name stands for another table.
+/// Moves the cursor of an attachment. `false`: somebody else wrote the row or took it away, or the
+/// table's name stands for another table.
+///
+/// # Cancellation
+/// The write may happen or not; `tokens` counts either as the session's own.
 pub(crate) async fn write(
     connection: &mut PgConnection,
     flow: &FlowFacts,
     incarnation: &Incarnation,
-    stored: &Stored,
-) -> Result<Option<Token>, sqlx::Error> {
+    position: &Position,
+    tokens: &mut Tokens,
+) -> Result<bool, sqlx::Error> {
+    let token = tokens.draw();
     let sql = format!(
-        "UPDATE pgherald.cursor SET {}, {}, settled_at = clock_timestamp() \
-         WHERE {} AND to_regclass({})::oid = {}::oid RETURNING token::text",
-        moved(&stored.position),
+        "UPDATE pgherald.cursor SET high = {}, missing = {}::int8multirange, token = {}::uuid, {}, \
+         settled_at = clock_timestamp() \
+         WHERE {} AND {} AND to_regclass({})::oid = {}::oid RETURNING high",
+        position.high,
+        literal(&position.missing.to_multirange()),
+        literal(&token),
         belongs_to(incarnation),
-        unchanged(flow, &stored.token),
+        key(flow),
+        tokens.are_own_sql(),
         literal(&flow.settings.table.sql()),
         incarnation.table,
     );
-    query(connection, &sql).await?.first().map(|row| row.try_get(0)).transpose()
+    let is_written = !query(connection, &sql).await?.is_empty();
+    if is_written {
+        tokens.answered(token);
+    }
+    Ok(is_written)
 }
 
 /// The token that is stored; `None`: the row is gone.
@@ -338,22 +348,12 @@ pub(crate) fn lost() -> SourceError {
     source_error(PostgresError::transient(text))
 }
 
-fn moved(Position { high, missing }: &Position) -> String {
-    let missing = missing.to_multirange();
-    format!("high = {high}, missing = '{missing}'::int8multirange, token = gen_random_uuid()")
-}
-
 fn belongs_to(incarnation: &Incarnation) -> String {
     let Incarnation { table, table_node, sequence_node, .. } = incarnation;
     format!(
         "outbox_oid = {table}::oid, outbox_node = nullif({table_node}, 0)::oid, \
          sequence_node = {sequence_node}::oid"
     )
-}
-
-fn unchanged(flow: &FlowFacts, token: &Token) -> String {
-    let token = token.as_deref().map_or_else(|| "NULL".to_owned(), literal);
-    format!("{} AND token IS NOT DISTINCT FROM {token}::uuid", key(flow))
 }
 
 fn key(flow: &FlowFacts) -> String {

@@ -27,6 +27,7 @@ mod lease;
 mod pace;
 mod session;
 mod source;
+mod token;
 mod traits;
 mod widening;
 

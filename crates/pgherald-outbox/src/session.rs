@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     ahead::Ahead,
     attach::Attachment,
-    cursor::{self, Stored, Token},
+    cursor::{self, Stored},
     doorbell::Ticket,
     error::source_error,
     fence::Fence,
@@ -26,6 +26,7 @@ use crate::{
     reader::Reader,
     server::TableFacts,
     source::Carried,
+    token::Tokens,
 };
 
 /// A page has room for so much, if the budget has, though a batch may be smaller: one round trip
@@ -47,8 +48,7 @@ pub(crate) struct OutboxSession {
     facts: TableFacts,
     /// What the position belongs to, and what was verified.
     incarnation: Incarnation,
-    /// The token of the latest write of the cursor.
-    token: Token,
+    tokens: Tokens,
     carried: Carried,
     fence: Fence,
     reader: Reader,
@@ -99,7 +99,7 @@ impl OutboxSession {
             connection,
             facts,
             incarnation,
-            token,
+            tokens: Tokens::new(token),
             carried,
             fence,
             reader,
@@ -238,7 +238,7 @@ impl OutboxSession {
         let known = bounded("read the cursor", within, asking).await.map_err(source_error)?;
         self.lease = Lease::answered(asked);
         match known {
-            Some(token) if token == self.token => Ok(()),
+            Some(token) if self.tokens.are_own(&token) => Ok(()),
             _ => Err(cursor::lost()),
         }
     }
@@ -247,13 +247,14 @@ impl OutboxSession {
         let position = Position::from_checkpoint(through)
             .ok_or_else(|| SourceError::Halted("a checkpoint of another source".into()))?;
         let (asked, within) = (Instant::now(), self.lease.statement_within());
-        let stored = Stored { position, token: self.token.take() };
-        let Self { connection, carried, incarnation, .. } = self;
-        let writing = cursor::write(connection, &carried.flow, incarnation, &stored);
+        let Self { connection, carried, incarnation, tokens, .. } = self;
+        let writing = cursor::write(connection, &carried.flow, incarnation, &position, tokens);
         let written = bounded("write the cursor", within, writing).await;
         self.lease = Lease::answered(asked);
-        self.token = written.map_err(source_error)?.ok_or_else(cursor::lost)?;
-        self.carried.flow.set_written(self.token.as_deref(), &stored.position);
+        if !written.map_err(source_error)? {
+            return Err(cursor::lost());
+        }
+        self.carried.flow.set_written(self.tokens.stored(), &position);
         self.acked = Some(through.clone());
         self.acked_at = Instant::now();
         Ok(())

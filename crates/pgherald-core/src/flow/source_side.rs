@@ -232,12 +232,15 @@ impl<'a> SourceSide<'a> {
     /// No more is read: what was read is settled first, then acknowledged.
     async fn ack_the_rest(&self, session: &mut dyn Session) -> Result<(), SourceError> {
         let settled = self.link.settled();
-        while !self.link.window().is_empty() {
+        {
             // The lock has to be held until the last message is settled.
-            tokio::select! {
-                biased;
-                () = self.link.freed.notified() => {}
-                error = session.tend(&settled) => return Err(error),
+            let mut tending = session.tend(&settled);
+            while !self.link.window().is_empty() {
+                tokio::select! {
+                    biased;
+                    () = self.link.freed.notified() => {}
+                    error = &mut tending => return Err(error),
+                }
             }
         }
         match settled.newest() {

@@ -73,6 +73,30 @@ async fn a_restore_under_a_running_flow_goes_on_from_the_restored_cursor() {
     }
 }
 
+/// Core stops waiting for a write of the cursor whenever it has something else to do, and nobody knows
+/// what became of the write. It is the session's own write all the same, whether it happened or not.
+#[tokio::test]
+async fn a_write_that_nobody_waited_for_is_no_strangers() {
+    let postgres = server().await;
+    let process = Process::one(&postgres.url(), "{}");
+    let mut db = Db::open(&postgres).await;
+    let mut locker = Db::open(&postgres).await;
+    let mut reading = process.session(0).await;
+    for round in 1..=3 {
+        db.send("a", &["1", "2"]).await;
+        reading.take(2).await;
+        locker.run("BEGIN; SELECT FROM pgherald.cursor FOR UPDATE").await;
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND \
+                     query LIKE 'UPDATE pgherald.cursor%'";
+        reading.tend_during(async { while db.number(waits).await == 0 {} }).await;
+        locker.run("COMMIT").await;
+        db.until_cursor(&format!("{} {{}}", 2 * round)).await;
+        ack(&mut reading).await;
+    }
+    db.send("a", &["last"]).await;
+    assert_eq!(texts(&reading.take(1).await), ["last"]);
+}
+
 /// What is settled after the restore belongs to the table before it.
 #[tokio::test]
 async fn an_ack_behind_a_restore_moves_nothing() {

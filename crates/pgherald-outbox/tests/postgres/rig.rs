@@ -150,6 +150,14 @@ impl Reading {
         }
     }
 
+    /// Keeps the session, as core does while it has no room, until something else happens.
+    pub(crate) async fn tend_during<T>(&mut self, work: impl Future<Output = T>) -> T {
+        tokio::select! {
+            error = self.session.tend(&self.settled) => panic!("{error:?}"),
+            done = work => done,
+        }
+    }
+
     pub(crate) async fn ack(&mut self, through: &Checkpoint) {
         self.try_ack(through).await.unwrap();
     }
