@@ -4,7 +4,7 @@
 # Debian release: the program links against its OpenSSL and zlib (librdkafka's).
 
 FROM rust:1.94-trixie AS build
-# The release's newest patches are wanted, not the ones of a day.
+# Install the release's newest patches, so do not pin versions.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends \
@@ -20,7 +20,7 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && install --mode=0755 target/release/pgherald /pgherald
 
 FROM debian:trixie-slim
-# Also what the base image has: it may be older than the newest patch of OpenSSL.
+# Upgrade what the base image has: its OpenSSL may be older than the newest patch.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get upgrade --yes \

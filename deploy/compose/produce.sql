@@ -1,4 +1,4 @@
--- A row, what is announced of it, and its message in the outbox commit together, or none does.
+-- The row, its notifications and its message in the outbox commit together, or none of them does.
 WITH placed AS (
     INSERT INTO orders (customer, cents)
     VALUES (1 + random() * 9, 100 + random() * 9900)

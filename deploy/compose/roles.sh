@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run once by the PostgreSQL image: the roles that the bridge and the application connect as. What
-# each may in schema `pgherald` is granted by the service `setup`.
+# Run once by the PostgreSQL image: the roles that the bridge and the application connect as. The
+# service `setup` grants each role its rights in schema `pgherald`.
 set -eu
 url=$(cat /run/secrets/pgherald_postgres_url)
 password=${url#*://pgherald:}

@@ -14,7 +14,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// How log lines on standard error look; RUST_LOG says which ones appear
+    /// The format of log lines on standard error; RUST_LOG selects which ones appear
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
     pub(crate) log_format: LogFormat,
 
@@ -35,23 +35,23 @@ pub(crate) enum Command {
         #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
         format: CheckFormat,
     },
-    /// Install, upgrade or repair the SQL objects in schema pgherald; harmless when it runs again
+    /// Install, upgrade or repair the SQL objects in schema pgherald; safe to run again
     #[command(after_help = SETUP_EXAMPLES)]
     Setup(SetupArguments),
-    /// Forget the cursor of an outbox's sink that no bridge carries any more: it holds back deletion
+    /// Remove the cursor of a sink that no bridge serves any more, so that outbox rows can be deleted
     #[command(after_help = REMOVE_EXAMPLES)]
     Remove {
-        /// The pipeline whose sinks are forgotten
+        /// The pipeline whose cursors are removed
         #[arg(long, value_name = "NAME")]
         pipeline: String,
-        /// Only this sink of it
+        /// Only the cursor of this sink
         #[arg(long, value_name = "NAME")]
         sink: Option<String>,
-        /// Only print what it will cause
+        /// Only print what would happen
         #[arg(long)]
         dry_run: bool,
     },
-    /// Decide about rows of an outbox that came in below the cursor of a sink
+    /// Decide what happens to rows that came in below the cursor of a sink
     #[command(after_help = LATE_EXAMPLES)]
     Outbox {
         #[command(subcommand)]
@@ -80,7 +80,8 @@ pub(crate) enum Command {
 /// What to do with an outbox.
 #[derive(Clone, Debug, Subcommand)]
 pub(crate) enum OutboxCommand {
-    /// Rows that came in below the cursor: put back from a backup, or numbered anew
+    /// Rows that came in below the cursor: restored from a backup, or with an id from a sequence
+    /// that was set back
     #[command(after_help = LATE_EXAMPLES)]
     Late {
         /// Only those of this pipeline
@@ -100,7 +101,7 @@ pub(crate) enum LateCommand {
     /// Print them, one line each, without payloads
     #[command(after_help = LATE_EXAMPLES)]
     List,
-    /// Have the bridge send them, to the sinks that passed over them, outside the usual order
+    /// Let the bridge send them to the sinks that had passed their ids, outside the usual order
     #[command(after_help = LATE_EXAMPLES)]
     Send,
     /// Give them up: delete those that no other sink still needs
@@ -127,13 +128,13 @@ pub(crate) enum DeadLettersCommand {
         #[arg(long, value_enum, default_value_t = DeadLetterFormat::Text)]
         format: DeadLetterFormat,
     },
-    /// Have the running bridge send them again, to the sink that rejected them, out of order
+    /// Let the running bridge send them again, to the sink that rejected them, out of order
     #[command(after_help = DEAD_LETTERS_EXAMPLES)]
     Replay {
         /// The messages' ids
         #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "ID")]
         ids: Vec<String>,
-        /// All that were not sent again yet
+        /// All that have not been sent again yet
         #[arg(long)]
         all: bool,
     },
@@ -147,7 +148,7 @@ pub(crate) enum DeadLettersCommand {
             value_name = "ID"
         )]
         ids: Vec<String>,
-        /// All that are kept for longer and do not wait to be sent again
+        /// All that are older than this and do not wait to be sent again
         #[arg(long, value_name = "N")]
         older_than_days: Option<u32>,
     },
@@ -182,22 +183,23 @@ pub(crate) struct SetupArguments {
     #[arg(long, value_name = "NAME", value_parser = role)]
     pub(crate) orm_role: Option<String>,
 
-    /// Move a sequence that stands below an id or a cursor (after a restore of data alone, or a
+    /// Move a sequence that is below an id or a cursor (after a restore of the data alone, or a
     /// cut-over by logical replication)
     #[arg(long, conflicts_with = "print")]
     pub(crate) repair: bool,
 
-    /// Say what this database is, where the rows in it belong to another one
+    /// Say what this database is if its rows belong to another database
     #[arg(long, value_enum, value_name = "WHAT", require_equals = true, conflicts_with = "print")]
     pub(crate) adopt: Option<AdoptAs>,
 
-    /// Add pgherald.pg_notify, which catches an application's pg_notify calls: a row and the real
-    /// call, or the row alone. Refused while every role may create objects in schema public
+    /// Add pgherald.pg_notify, which catches an application's pg_notify calls. It inserts a row, and
+    /// calls the real function unless `only` is set. Refused while every role may create objects in
+    /// schema public
     #[arg(long, value_enum, value_name = "WHAT", num_args = 0..=1, require_equals = true,
           default_missing_value = "both")]
     pub(crate) shadow_notify: Option<Shadow>,
 
-    /// A file with the connection URL, in the place of postgres.url: setup may need another role
+    /// A file with the connection URL, used instead of postgres.url: setup may need another role
     #[arg(long, value_name = "FILE")]
     pub(crate) url_file: Option<PathBuf>,
 }
@@ -205,18 +207,18 @@ pub(crate) struct SetupArguments {
 /// What pgherald.pg_notify does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Shadow {
-    /// A row in the outbox, and the real call
+    /// Insert a row, and call the real function
     Both,
-    /// The row alone
+    /// Only insert the row
     Only,
 }
 
 /// What a database is that has the rows of another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum AdoptAs {
-    /// The other one's successor: what waits is sent
+    /// It replaces the original: waiting rows are sent
     Moved,
-    /// A copy: what waits is passed over
+    /// It is a copy: waiting rows are skipped
     Copy,
 }
 
@@ -276,11 +278,11 @@ pub(crate) enum CheckFormat {
 
 const EXAMPLES: &str = "\
 Examples:
-  pgherald check --config pgherald.toml   is everything there that it needs?
-  pgherald setup --config pgherald.toml   install the outbox and the place for dead letters
+  pgherald check --config pgherald.toml   test whether everything is there that it needs
+  pgherald setup --config pgherald.toml   install the outbox and the table for dead letters
   pgherald run --config pgherald.toml     carry messages
-  pgherald config                         what takes effect, from file and environment
-  pgherald health                         is the running instance alive?
+  pgherald config                         print the effective configuration
+  pgherald health                         test whether the running instance is alive
 
 Every key can also come from the environment:
   PGHERALD__POSTGRES__URL=postgres://app@db/app?sslmode=verify-full pgherald run
@@ -293,11 +295,11 @@ Examples:
   pgherald run --log-format json
   RUST_LOG=debug,sqlx=info pgherald run
 
-SIGTERM, SIGINT or SIGQUIT stops it: what was heard is delivered within
-shutdown.drain_deadline_ms. A second one ends it at once. SIGHUP looks at the configuration and the
-files that it names again, and says in the log whether they are good.
+SIGTERM, SIGINT or SIGQUIT stops it: it delivers what it has received, within
+shutdown.drain_deadline_ms. A second signal ends it at once. On SIGHUP it checks the configuration and
+the files that it names again, and logs the result.
 
-Exit codes: 0 drained, 1 messages were dropped at the deadline or an internal fault, 2 bad
+Exit codes: 0 drained, 1 messages were dropped at the deadline or there was an internal fault, 2 bad
 configuration.";
 
 const CHECK_EXAMPLES: &str = "\
@@ -305,42 +307,43 @@ Examples:
   pgherald check
   pgherald check --config pgherald.toml --format json
 
-Exit codes: 0 no error (warnings are none), 1 an error was found, 2 bad configuration.";
+Exit codes: 0 no error (warnings do not count as errors), 1 an error was found, 2 bad configuration.";
 
 const SETUP_EXAMPLES: &str = "\
 Examples:
   pgherald setup --config pgherald.toml
   pgherald setup --bridge-role pgherald --send-role app
-  pgherald setup --url-file /run/secrets/owner-url      as another role than the bridge's
+  pgherald setup --url-file /run/secrets/owner-url      with another role than the bridge's
   PGHERALD__POSTGRES__URL=postgres://owner@db/app?sslmode=verify-full pgherald setup
   pgherald setup --print --send-role app | psql -v ON_ERROR_STOP=1
   pgherald setup --orm-role shop                        a role that sends through an ORM
-  pgherald setup --repair                               after a restore of data alone
+  pgherald setup --repair                               after a restore of the data alone
   pgherald setup --adopt=copy                           in a copy of a database
   pgherald setup --shadow-notify       after: REVOKE CREATE ON SCHEMA public FROM PUBLIC
                                        then: ALTER ROLE app SET search_path = public, pgherald, pg_catalog
 
 Only [postgres] of the configuration is read. A role that is missing is created with LOGIN and
-without a password. Nothing waits for a lock longer than 2 s: what is in the way is named, and tried
-again for about three minutes. What differs from what it installs is repaired, or named with the
-statement that repairs it.
+without a password. No step waits for a lock longer than 2 s: setup then names the session that holds
+the lock, and tries again for about three minutes. It repairs objects that differ from what it installs,
+or prints the statement that repairs them.
 
-Exit codes: 0 everything is there, 1 it could not be installed or something is left to do, 2 bad
+Exit codes: 0 everything is there, 1 the installation failed or something is left to do, 2 bad
 configuration or usage.";
 
 const REMOVE_EXAMPLES: &str = "\
 Examples:
-  pgherald remove --pipeline billing --sink ledger --dry-run    what would it cause?
+  pgherald remove --pipeline billing --sink ledger --dry-run    print what would happen
   pgherald remove --pipeline billing --sink ledger
   pgherald remove --pipeline billing
 
-Rows of an outbox are deleted when every sink that the database knows has settled them, so a sink
-that is gone for good keeps them for ever: forget it here, after it is out of the configuration.
-A bridge that is still configured with it begins anew, where `start` says: rows that are still in the
-table are sent again (`earliest`), or those that wait are skipped (`latest`). How many is printed first.
+Rows of an outbox are deleted when every sink with a cursor in the database has settled them. So a sink
+that was removed for good keeps all rows in the table: take it out of the configuration, then remove its
+cursor with this command. If a bridge still has the sink in its configuration, the sink starts again as
+`start` says: the rows that are still in the table are sent again (`earliest`), or the waiting ones are
+skipped (`latest`). The command prints first how many rows that are.
 
-Exit codes: 0 forgotten, or printed with --dry-run, 1 a running bridge carries the flow, there is no such cursor, or the
-database refused.";
+Exit codes: 0 removed, or printed with --dry-run, 1 a running bridge carries the flow, there is no such
+cursor, or the database refused.";
 
 const LATE_EXAMPLES: &str = "\
 Examples:
@@ -349,12 +352,12 @@ Examples:
   pgherald outbox late send --pipeline billing
   pgherald outbox late drop --pipeline billing --sink ledger
 
-A row that is put back from a backup, or numbered by a sequence that was set back, comes in below the
-cursor of a sink that has passed its id. It is neither sent nor deleted, and /readyz says so, until it
-is sent or dropped here. A bridge that runs sends within seconds; one that does not, when it starts.
-Only [postgres] of the configuration is read.
+A row that is restored from a backup, or gets its id from a sequence that was set back, comes in below
+the cursor of a sink that has passed that id. It is neither sent nor deleted, and /readyz says so, until
+you send or drop it here. A running bridge sends it within seconds, otherwise the next start does. Only
+[postgres] of the configuration is read.
 
-Exit codes: 0 done, also if there was none, 1 the database could not be reached or refused, 2 bad
+Exit codes: 0 done, also if there was no such row, 1 the database could not be reached or refused, 2 bad
 configuration or usage.";
 
 const DEAD_LETTERS_EXAMPLES: &str = "\
@@ -366,9 +369,9 @@ Examples:
   pgherald dead-letters replay --all --sink bus
   pgherald dead-letters purge --older-than-days 30
 
-A replay marks them; the bridge that carries the flow sends them within seconds, behind what it is
-sending, so they arrive out of order. What is rejected again stays, with the new reason. Only
-[postgres] of the configuration is read.
+A replay marks dead letters. The bridge that runs the flow sends them within seconds, after what it is
+sending at that moment, so they arrive out of order. A message that is rejected again stays, with the
+new reason. Only [postgres] of the configuration is read.
 
 Exit codes: 0 done, 1 the database could not be reached or an id matches nothing, 2 bad
 configuration or usage.";
@@ -383,10 +386,12 @@ Examples:
   pgherald health
   HEALTHCHECK CMD [\"pgherald\", \"health\"]        in a Dockerfile
 
-It reads admin.listen and nothing else: whatever else the file says is meant for the next start.
+It reads only admin.listen, because the rest of the file may already be edited for the next start.
 
-Exit codes: 0 alive, 1 no answer, 2 admin.listen is no address. A broker's outage is not a reason to restart the bridge, so this
-is not readiness: see /readyz for that.";
+It tests liveness, not readiness (/readyz), because an outage of a broker is no reason to restart the
+bridge.
+
+Exit codes: 0 alive, 1 no answer, 2 admin.listen is not an address.";
 
 #[cfg(test)]
 mod tests {

@@ -83,6 +83,7 @@ fn the_reference_and_the_examples_have_no_problem() {
         "examples/notify-to-http.toml",
         "examples/notify-to-kafka.toml",
         "examples/notify-to-nats.toml",
+        "examples/outbox-to-kafka.toml",
     ];
     for file in files {
         if let Err(refused) = load(Some(&folder().join(file)), &Environment::default()) {
