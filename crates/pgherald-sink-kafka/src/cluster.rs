@@ -93,7 +93,7 @@ async fn look_up(producer: &Producer, topic: &Arc<str>) -> Result<Found, Fault> 
 pub(crate) async fn metadata_of(producer: &Producer, topic: &Arc<str>) -> Result<Metadata, Fault> {
     tokio::select! {
         metadata = ask(producer.client().clone(), topic.clone(), ANSWER_WAIT) => {
-            metadata.map_err(|reason| producer.link().unreachable(&reason))
+            metadata.map_err(|silence| producer.link().unreachable(silence.code, &silence.text))
         }
         fault = refused(producer) => Err(fault),
     }
@@ -109,6 +109,7 @@ pub(crate) async fn identified(producer: &Producer) -> Result<(), Fault> {
         match link.ended() {
             Some(fault) => return Err(fault),
             None if link.is_identified() => return Ok(()),
+            None if link.is_refused() => return Err(link.unreachable(None, "refused")),
             None => {}
         }
         if timeout_at(deadline, link.changed()).await.is_err() {
@@ -180,16 +181,22 @@ pub(crate) fn leaders(metadata: &Metadata, topic: &str) -> Vec<Leader> {
 async fn refused(producer: &Producer) -> Fault {
     loop {
         if producer.link().is_refused() {
-            return producer.link().unreachable("refused");
+            return producer.link().unreachable(None, "refused");
         }
         producer.link().changed().await;
     }
 }
 
+/// A question that nobody answered.
+pub(crate) struct Silence {
+    pub(crate) code: Option<Code>,
+    pub(crate) text: String,
+}
+
 /// The metadata of one topic.
-async fn ask(client: Arc<Client>, topic: Arc<str>, wait: Duration) -> Result<Metadata, String> {
+async fn ask(client: Arc<Client>, topic: Arc<str>, wait: Duration) -> Result<Metadata, Silence> {
     let asked = spawn_blocking(move || ask_blocking(&client, &topic, wait));
-    asked.await.unwrap_or_else(|error| Err(error.to_string()))
+    asked.await.unwrap_or_else(|error| Err(Silence { code: None, text: error.to_string() }))
 }
 
 /// The same on the calling thread, which it blocks.
@@ -197,12 +204,11 @@ pub(crate) fn ask_blocking(
     client: &Client,
     topic: &str,
     wait: Duration,
-) -> Result<Metadata, String> {
+) -> Result<Metadata, Silence> {
     client.client().fetch_metadata(Some(topic), wait).map_err(|error| {
-        match error.rdkafka_error_code() {
-            Some(code) => code.to_string(),
-            None => error.to_string(),
-        }
+        let code = error.rdkafka_error_code();
+        let text = code.map_or_else(|| error.to_string(), |code| code.to_string());
+        Silence { code, text }
     })
 }
 

@@ -11,6 +11,7 @@ mod contact;
 mod delivery;
 mod dispatch;
 mod error;
+mod failures;
 mod files;
 mod link;
 mod memory;

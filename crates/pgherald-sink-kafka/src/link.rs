@@ -21,6 +21,7 @@ use tokio::sync::{Notify, oneshot};
 use crate::{
     delivery::{Deliveries, Reports},
     error::{Class, Fault, hung_up, plain},
+    failures::Failures,
     memory::Memory,
     producer::Client,
 };
@@ -48,10 +49,7 @@ struct News {
     ended: Option<Fault>,
     /// A connection failed since the writer last looked.
     trouble: bool,
-    /// What the last failed connection said.
-    last: Option<Arc<str>>,
-    /// The brokers refuse us, or we them.
-    refused: Option<Fault>,
+    failures: Failures,
 }
 
 impl Link {
@@ -144,19 +142,14 @@ impl Link {
         std::mem::take(&mut lock(&self.news).trouble)
     }
 
-    /// Why nothing answers: refused, or not reachable.
-    pub(crate) fn unreachable(&self, otherwise: &str) -> Fault {
-        let news = lock(&self.news);
-        match (&news.refused, &news.last) {
-            (Some(refused), _) => refused.clone(),
-            (None, Some(reason)) => Fault::Unreachable(reason.clone()),
-            (None, None) => Fault::Unreachable(otherwise.into()),
-        }
+    /// Why a question was not answered: refused, or not reachable. `code`: what librdkafka says of it.
+    pub(crate) fn unreachable(&self, code: Option<Code>, otherwise: &str) -> Fault {
+        lock(&self.news).failures.explain(code, otherwise)
     }
 
     /// What the last failed connection said.
     pub(crate) fn last_reason(&self) -> Option<Arc<str>> {
-        lock(&self.news).last.clone()
+        lock(&self.news).failures.last()
     }
 
     /// Why a broker does not answer, if that was what the last failed connection said.
@@ -166,16 +159,14 @@ impl Link {
 
     /// Whether the brokers refuse us.
     pub(crate) fn is_refused(&self) -> bool {
-        lock(&self.news).refused.is_some()
+        lock(&self.news).failures.is_refused()
     }
 
     /// The writer thinks it has no connection: the next delivery wakes it.
     pub(crate) fn set_disconnected(&self, disconnected: bool) {
         self.disconnected.store(disconnected, Ordering::Relaxed);
         if !disconnected {
-            let mut news = lock(&self.news);
-            news.refused = None;
-            news.last = None;
+            lock(&self.news).failures.connected();
         }
     }
 
@@ -183,13 +174,7 @@ impl Link {
     fn trouble(&self, code: Code, reason: &str, meaning: Option<String>) {
         let mut news = lock(&self.news);
         news.trouble = true;
-        if let Some(refused) = Fault::of_connection(code, reason) {
-            news.refused = Some(refused);
-        }
-        // "1/1 brokers are down" says less than what came before it.
-        if news.last.is_none() || code != Code::AllBrokersDown {
-            news.last = Some(meaning.unwrap_or_else(|| plain(reason).to_owned()).into());
-        }
+        news.failures.add(code, reason, meaning);
         drop(news);
         self.changed.notify_one();
     }

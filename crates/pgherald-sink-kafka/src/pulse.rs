@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use crate::{
-    cluster,
+    cluster::{self, Silence},
     error::{Class, Fault},
     producer::Producer,
 };
@@ -46,7 +46,7 @@ enum Answer {
     Topic(Fault),
     /// A broker that leads it does not answer.
     Silent(Fault),
-    Nothing(String),
+    Nothing(Silence),
 }
 
 impl Pulse {
@@ -72,7 +72,9 @@ impl Pulse {
                 };
                 self.asking = None;
                 self.heard = Instant::now();
-                let answer = answer.unwrap_or_else(|error| Answer::Nothing(error.to_string()));
+                let answer = answer.unwrap_or_else(|error| {
+                    Answer::Nothing(Silence { code: None, text: error.to_string() })
+                });
                 if let Some(event) = self.judge(producer, answer) {
                     return event;
                 }
@@ -137,7 +139,7 @@ impl Pulse {
         let configured = self.configured.iter().any(|it| **it == *topic);
         self.asking = Some(tokio::task::spawn_blocking(move || {
             let metadata = match cluster::ask_blocking(&client, &topic, wait) {
-                Err(reason) => return Answer::Nothing(reason),
+                Err(silence) => return Answer::Nothing(silence),
                 Ok(metadata) => metadata,
             };
             if let Some(code) = cluster::topic_error(&metadata, &topic) {
@@ -162,8 +164,8 @@ impl Pulse {
             Answer::Silent(_) | Answer::Nothing(_) => {
                 let why = match answer {
                     Answer::Silent(fault) if !producer.link().is_refused() => fault,
-                    Answer::Nothing(reason) => producer.link().unreachable(&reason),
-                    _ => producer.link().unreachable("refused"),
+                    Answer::Nothing(it) => producer.link().unreachable(it.code, &it.text),
+                    _ => producer.link().unreachable(None, "refused"),
                 };
                 if why.is_blocked() {
                     // An operator mends this, maybe in a file that only a new producer reads.
