@@ -112,7 +112,9 @@ impl Piece<'_> {
         )
     }
 
-    /// `k`: the cursors that take some of the channels; `m`: what all of them have settled.
+    /// `k`: the cursors that take some of the channels; `m`: what all of them have settled, and what
+    /// any of them calls old. (The union is what not all of them lack: `range_agg` takes multiranges
+    /// from PostgreSQL 15 on only.)
     fn cursors_sql(&self) -> String {
         let Self { table, facts, window, .. } = self;
         let (name, sql) = (literal(&table.to_string()), literal(&table.sql()));
@@ -135,7 +137,8 @@ impl Piece<'_> {
              AND (c.seen IS NULL OR c.seen_node IS NOT DISTINCT FROM n.node \
              AND pg_snapshot_xmax(c.seen)::text::bigint <= n.next){own} AS valid \
              FROM n CROSS JOIN pgherald.cursor AS c WHERE c.outbox = {name} AND {some}), \
-             m AS MATERIALIZED (SELECT range_intersect_agg(k.settled) AS ids, range_agg(k.old) AS old, \
+             m AS MATERIALIZED (SELECT range_intersect_agg(k.settled) AS ids, \
+             {window} - range_intersect_agg({window} - k.old) AS old, \
              min(k.horizon) AS horizon, min(k.written) AS written, n.next FROM n CROSS JOIN k \
              GROUP BY n.next HAVING bool_and(k.valid) AND bool_or(k.takes_all) \
              AND array_agg(k.name) @> ARRAY[{takers}]::text[])",
