@@ -52,6 +52,7 @@ pub struct FaultProxy {
 struct Faults {
     target: SocketAddr,
     delay: Duration,
+    largest: usize,
     black_hole: Option<Direction>,
     refuse: bool,
     resets: u64,
@@ -99,6 +100,13 @@ impl FaultProxy {
     /// Holds every chunk (at most 64 KiB) back for this long.
     pub fn delay(&self, delay: Duration) {
         self.faults.send_modify(|faults| faults.delay = delay);
+    }
+
+    /// Answers of the server above so many bytes do not arrive, and nothing behind them on their
+    /// connection, until [`heal`](Self::heal): as where a router drops large packets and does not say
+    /// so.
+    pub fn drop_large_answers(&self, above: usize) {
+        self.faults.send_modify(|faults| faults.largest = above);
     }
 
     /// Lets nothing through in this direction, on old and new connections, until
@@ -266,6 +274,9 @@ async fn pump(
         let delay = faults.borrow().delay;
         tokio::time::sleep(delay).await;
         passable(&mut faults, direction).await;
+        if direction == Direction::Down {
+            let _ = faults.wait_for(|it| read <= it.largest).await;
+        }
         if read == 0 {
             return to.shutdown().await.map_err(drop);
         }
@@ -284,7 +295,7 @@ async fn passable(faults: &mut watch::Receiver<Faults>, direction: Direction) {
 impl Faults {
     fn none(target: SocketAddr) -> Self {
         let (delay, black_hole, refuse) = (Duration::ZERO, None, false);
-        Self { target, delay, black_hole, refuse, resets: 0, strands: 0 }
+        Self { target, delay, largest: CHUNK, black_hole, refuse, resets: 0, strands: 0 }
     }
 
     fn swallow(&self, direction: Direction) -> bool {

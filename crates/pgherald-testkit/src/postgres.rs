@@ -35,7 +35,8 @@ pub struct PostgresBuilder {
 #[derive(Debug)]
 pub struct Postgres {
     builder: PostgresBuilder,
-    install: PathBuf,
+    /// Of its version, which an upgrade changes.
+    install: Mutex<PathBuf>,
     account: Option<Account>,
     port: u16,
     settings: Mutex<Vec<(String, String)>>,
@@ -116,7 +117,7 @@ impl PostgresBuilder {
             port: self.port.unwrap_or_else(free_port),
             settings: Mutex::new(settings),
             builder: self,
-            install,
+            install: Mutex::new(install),
             account,
             server: Mutex::new(None),
             scratch,
@@ -162,17 +163,17 @@ impl Postgres {
     pub async fn standby(&self) -> Result<Self> {
         let scratch = Scratch::new("standby")?;
         let data = scratch.path().join("data");
-        postgres_data::copy_server(&self.install, self.account, &self.url(), &data).await?;
+        postgres_data::copy_server(&self.install(), self.account, &self.url(), &data).await?;
         let builder = PostgresBuilder { port: None, ..self.builder.clone() };
         let settings = self.settings.lock().expect("settings are not poisoned").clone();
-        let standby = builder.stopped(self.install.clone(), self.account, settings, scratch);
+        let standby = builder.stopped(self.install(), self.account, settings, scratch);
         standby.start_again().await?;
         Ok(standby)
     }
 
     /// Makes a standby the primary (`pg_ctl promote`), and waits until it takes writes.
     pub async fn promote(&self) -> Result<()> {
-        postgres_data::promote(&self.install, self.account, &self.data()).await
+        postgres_data::promote(&self.install(), self.account, &self.data()).await
     }
 
     /// Its port on 127.0.0.1.
@@ -203,7 +204,11 @@ impl Postgres {
 
     /// The directory with `psql`, `pgbench`, `pg_recvlogical` and the rest.
     pub fn bin(&self) -> PathBuf {
-        self.install.join("bin")
+        self.install().join("bin")
+    }
+
+    fn install(&self) -> PathBuf {
+        self.install.lock().expect("the installation is not poisoned").clone()
     }
 
     /// The data directory.
@@ -253,6 +258,22 @@ impl Postgres {
         self.start_again().await
     }
 
+    /// Stops it and makes it a newer version with `pg_upgrade`; it is started with
+    /// [`start_again`](Self::start_again).
+    pub async fn upgrade(&self, version: PostgresVersion) -> Result<()> {
+        self.stop().await?;
+        let new = postgres_data::install(version, self.account).await?;
+        let data = self.scratch.path().join(format!("data-{}", version.name()));
+        let encoding = &self.builder.encoding;
+        postgres_data::create_for_upgrade(&new, version, encoding, self.account, &data).await?;
+        postgres_data::upgrade(&self.install(), &new, self.account, &self.data(), &data).await?;
+        let describe = |error| Error::because(data.display(), error);
+        fs::remove_dir_all(self.data()).map_err(describe)?;
+        fs::rename(&data, self.data()).map_err(describe)?;
+        *self.install.lock().expect("the installation is not poisoned") = new;
+        Ok(())
+    }
+
     /// Kills all of it, as a power cut would: no session is told, the sockets end with the kernel.
     pub async fn crash(&self) -> Result<()> {
         let Some(process) = self.server().take() else { return Ok(()) };
@@ -288,7 +309,7 @@ impl Postgres {
         match self.builder.all_sql() {
             sql if sql.is_empty() => Ok(()),
             sql => {
-                postgres_data::run_single_user(&self.install, self.account, &self.data(), &sql)
+                postgres_data::run_single_user(&self.install(), self.account, &self.data(), &sql)
                     .await
             }
         }
@@ -302,7 +323,7 @@ impl Postgres {
     }
 
     fn command(&self) -> Command {
-        let mut command = guarded(&self.install.join("bin/postgres"), "QUIT");
+        let mut command = guarded(&self.bin().join("postgres"), "QUIT");
         command.arg("-D").arg(self.data()).current_dir(self.data());
         command.args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]);
         command.arg("-c").arg(format!("port={}", self.port));

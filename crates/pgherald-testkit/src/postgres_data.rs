@@ -106,6 +106,41 @@ pub(crate) async fn promote(install: &Path, account: Option<Account>, data: &Pat
     tool::run(command, GET).await.map(drop)
 }
 
+/// An empty data directory that [`upgrade`] fills: without checksums, which is no version's default
+/// before 18.
+pub(crate) async fn create_for_upgrade(
+    install: &Path,
+    version: PostgresVersion,
+    encoding: &str,
+    account: Option<Account>,
+    data: &Path,
+) -> Result<()> {
+    fs::create_dir(data).map_err(|error| Error::because(data.display(), error))?;
+    own(data, account)?;
+    let mut command = initdb(install, encoding, account, data);
+    if version == PostgresVersion::V18 {
+        command.arg("--no-data-checksums");
+    }
+    tool::run(command, GET).await.map(drop)
+}
+
+/// Moves everything from a stopped server of an older version into an empty data directory.
+pub(crate) async fn upgrade(
+    old: &Path,
+    new: &Path,
+    account: Option<Account>,
+    from: &Path,
+    to: &Path,
+) -> Result<()> {
+    let mut command = Command::new(new.join("bin/pg_upgrade"));
+    command.arg("--old-bindir").arg(old.join("bin")).arg("--new-bindir").arg(new.join("bin"));
+    command.arg("--old-datadir").arg(from).arg("--new-datadir").arg(to);
+    command.args(["--username=postgres", "--no-sync", "--socketdir"]).arg(to);
+    command.current_dir(to);
+    drop_privileges(&mut command, account);
+    tool::run(command, GET).await.map(drop)
+}
+
 pub(crate) fn drop_privileges(command: &mut Command, account: Option<Account>) {
     if let Some(account) = account {
         account.apply(command);
