@@ -1,20 +1,29 @@
 //! The table: what is done to the database, and what is right then.
 
+use futures_util::future::LocalBoxFuture;
+use pgherald_testkit::packages::PostgresVersion;
+
+use super::scene::Scene;
+
 /// One environment.
-#[derive(Debug)]
 pub(super) struct Case {
     pub(super) name: &'static str,
     /// Also part of `cargo xtask test`.
     pub(super) short: bool,
     /// The bridge reaches the server through a pooler in session mode.
     pub(super) pooled: bool,
+    /// Another one than the default.
+    pub(super) version: Option<PostgresVersion>,
+    pub(super) encoding: &'static str,
     /// As the owner, after `setup` and before the bridge starts; `herald` is the bridge's role.
     pub(super) before: &'static [&'static str],
     pub(super) during: &'static [Step],
 }
 
+/// A course of its own, while rows flow: it says itself when none may.
+pub(super) type Course = for<'a> fn(&'a Scene) -> LocalBoxFuture<'a, ()>;
+
 /// What happens while rows flow, one after the other, with rows between.
-#[derive(Debug)]
 pub(super) enum Step {
     /// A statement as the owner.
     Sql(&'static str),
@@ -24,20 +33,25 @@ pub(super) enum Step {
     QuietSetup(&'static str),
     /// Every flow is refused: `/readyz` has these words; then the remedy is followed, and producers
     /// connect again.
-    Refused { says: &'static [&'static str], remedy: &'static str },
+    Refused {
+        says: &'static [&'static str],
+        remedy: &'static str,
+    },
+    Play(Course),
 }
 
 use Step::{Quiet, QuietSetup, Refused, Sql};
 
 const fn setting(name: &'static str, before: &'static [&'static str]) -> Case {
-    Case { name, short: false, pooled: false, before, during: &[] }
+    Case { before, ..change(name, &[]) }
 }
 
-const fn change(name: &'static str, during: &'static [Step]) -> Case {
-    Case { name, short: false, pooled: false, before: &[], during }
+pub(super) const fn change(name: &'static str, during: &'static [Step]) -> Case {
+    let (version, encoding) = (None, "UTF8");
+    Case { name, short: false, pooled: false, version, encoding, before: &[], during }
 }
 
-const fn short(case: Case) -> Case {
+pub(super) const fn short(case: Case) -> Case {
     Case { short: true, ..case }
 }
 

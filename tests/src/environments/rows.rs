@@ -27,13 +27,16 @@ pub(super) struct Rows {
     task: JoinSet<()>,
 }
 
-#[derive(Default)]
 struct Shared {
-    /// Held for each row.
-    turn: Mutex<()>,
+    turn: Mutex<Turn>,
     sent: AtomicUsize,
     stop: AtomicBool,
-    again: AtomicBool,
+}
+
+/// Whoever holds it decides over the connection; it is held for each row.
+pub(super) struct Turn {
+    url: String,
+    connection: Option<PgConnection>,
 }
 
 /// As [`pgherald_testkit::Announcement`] reads it; not all of it is ASCII.
@@ -41,11 +44,46 @@ fn payload(n: usize) -> String {
     format!("{{\"writer\":0,\"n\":{n},\"sent_us\":1,\"text\":\"Grüße €\"}}")
 }
 
+impl Turn {
+    /// The next row comes through a new session.
+    pub(super) async fn disconnect(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            // Closed on both sides when this returns, or broken already.
+            let _ = connection.close().await;
+        }
+    }
+
+    /// The next row goes to another database.
+    pub(super) async fn move_to(&mut self, url: String) {
+        self.disconnect().await;
+        self.url = url;
+    }
+
+    async fn send(&mut self, n: usize) -> bool {
+        if self.connection.is_none() {
+            self.connection = PgConnection::connect(&self.url).await.ok();
+        }
+        let Some(connection) = &mut self.connection else { return false };
+        // Not prepared: the table may be another one the next time.
+        let sending = sqlx::query(SEND).bind(payload(n)).bind(format!("k{}", n % 7));
+        match sending.persistent(false).execute(connection).await {
+            Ok(_) => true,
+            Err(sqlx::Error::Database(_)) => false,
+            Err(_) => {
+                self.connection = None;
+                false
+            }
+        }
+    }
+}
+
 impl Rows {
     pub(super) fn start(url: String) -> Self {
-        let shared = Arc::new(Shared::default());
+        let turn = Mutex::new(Turn { url, connection: None });
+        let (sent, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let shared = Arc::new(Shared { turn, sent, stop });
         let mut task = JoinSet::new();
-        task.spawn(send(url, Arc::clone(&shared)));
+        task.spawn(send(Arc::clone(&shared)));
         Self { shared, task }
     }
 
@@ -59,35 +97,23 @@ impl Rows {
         eventually("rows", SOON, || async { self.sent() >= wanted }).await.unwrap();
     }
 
-    /// The next row comes through a new session.
-    pub(super) fn connect_again(&self) {
-        self.shared.again.store(true, Ordering::SeqCst);
-    }
-
     /// Nobody inserts while the guard lives.
-    pub(super) async fn hold(&self) -> MutexGuard<'_, ()> {
+    pub(super) async fn hold(&self) -> MutexGuard<'_, Turn> {
         self.shared.turn.lock().await
     }
 
-    /// Every payload's id, in commit order.
-    pub(super) async fn stop(mut self) -> Vec<String> {
+    /// Sends no more.
+    pub(super) async fn stop(mut self) {
         self.shared.stop.store(true, Ordering::SeqCst);
         self.task.join_next().await.expect("one task").expect("it does not panic");
-        (0..self.sent()).map(|n| format!("0-{n}")).collect()
     }
 }
 
-async fn send(url: String, shared: Arc<Shared>) {
-    let mut connection = PgConnection::connect(&url).await.expect("the server is there");
+async fn send(shared: Arc<Shared>) {
     let mut n = 0;
     while !shared.stop.load(Ordering::SeqCst) {
-        let turn = shared.turn.lock().await;
-        if shared.again.swap(false, Ordering::SeqCst) {
-            connection = PgConnection::connect(&url).await.expect("the server is there");
-        }
-        // Not prepared: the table may be another one the next time.
-        let sending = sqlx::query(SEND).bind(payload(n)).bind(format!("k{}", n % 7));
-        if sending.persistent(false).execute(&mut connection).await.is_ok() {
+        let mut turn = shared.turn.lock().await;
+        if turn.send(n).await {
             n += 1;
             shared.sent.store(n, Ordering::SeqCst);
         }
