@@ -26,9 +26,11 @@ cargo xtask TASK
                                of tests/clients (from PyPI, npm, Go modules, Maven)
   prove environments           a matrix of hostile databases, changes in mid-flow and refusals, with
                                both orders and every sink
-  prove machine                small containers, few threads, PostgreSQL 20 ms away
-  chaos outbox [--seconds N]   faults of every kind at seeded moments while an outbox is written:
-       [--seed S]              200 kills of the bridge and 10 of each other kind, or for N seconds
+  prove machine                small containers, few threads, PostgreSQL 20 ms away, names, certificates,
+                               clocks, lost packets, late files
+  chaos outbox [--seconds N]   faults and changes of every kind at seeded moments while an outbox is
+       [--seed S] [--seeds N]  written: 200 kills of the bridge and 10 of each other kind, or for N
+                               seconds; or N seeds from S on, a minute each
   soak [--seconds N]           every sink at once at 2,000 messages a second, a fault a minute, for an
        [--fault-every N]       hour: flat memory, nothing missing outside reported gaps
        [--seed S]
