@@ -8,6 +8,7 @@ mod e2e;
 mod fuzz;
 mod long;
 mod need;
+mod panics;
 mod play;
 mod steps;
 mod suite;
