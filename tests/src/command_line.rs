@@ -9,6 +9,7 @@ use pgherald_testkit::{
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
 use tokio::{
+    io::{AsyncBufReadExt, BufReader},
     process::{Child, Command},
     time::timeout,
 };
@@ -139,7 +140,9 @@ async fn help_shows_examples_of_every_command() {
     }
     let all = said(&mut pgherald(&["--help"]).await).await;
     assert_eq!(all.code, Some(0));
-    for word in ["Examples:", "run", "check", "config", "health", "--config", "--log-format"] {
+    for word in
+        ["Examples:", "run", "check", "config", "health", "status", "--config", "--log-format"]
+    {
         assert!(all.out.contains(word), "{word} in {}", all.out);
     }
     assert_eq!(said(&mut pgherald(&["--version"]).await).await.code, Some(0));
@@ -180,13 +183,18 @@ async fn the_environment_alone_will_do() {
     let effective = said(&mut command("config").await).await;
     assert_eq!(effective.code, Some(0), "{}", effective.all());
     assert!(effective.out.contains(r#"channels = ["orders", "payments"]"#), "{}", effective.out);
-    assert_eq!(said(&mut command("health").await).await.code, Some(1), "nobody runs yet");
+    for name in ["health", "status"] {
+        let said = said(&mut command(name).await).await;
+        assert_eq!(said.code, Some(1), "nobody runs yet: {}", said.all());
+        assert!(said.err.contains("no answer at admin.listen"), "{}", said.err);
+    }
 
     let mut run = command("run").await;
     let child = run.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let ready = || async { get(port, "/readyz").await.is_ok_and(|it| it.status == 200) };
     eventually("it is ready", SOON, ready).await.unwrap();
     assert_eq!(said(&mut command("health").await).await.code, Some(0));
+    assert_status(&mut command("status").await).await;
     let notifier = Notifier::new(&postgres.url()).channels(&["orders", "payments"]);
     notifier.messages(10).run().await.unwrap();
     let mut reader = JetStreamReader::open(&nats.url(), "ENV").await.unwrap();
@@ -194,6 +202,60 @@ async fn the_environment_alone_will_do() {
         stored.iter().filter(|message| !message.is_gap()).count() == 10
     };
     reader.collect_until(SOON, all).await.unwrap();
+    interrupt(&child).await;
+    assert_eq!(exit_code(child).await, Some(0));
+}
+
+/// `status`: one line for the instance, one for the headings, one for the flow; then the document.
+async fn assert_status(command: &mut Command) {
+    let text = said(command).await;
+    assert_eq!(text.code, Some(0), "{}", text.all());
+    let lines: Vec<_> = text.out.lines().collect();
+    assert!(lines[0].starts_with("pgherald ") && lines[0].ends_with(": ready"), "{}", text.out);
+    assert!(lines[1].starts_with("FLOW  ") && lines.len() == 3, "{}", text.out);
+    for word in ["notify", "nats", "running", "start, "] {
+        assert!(lines[2].contains(word), "{word} in {}", text.out);
+    }
+    let json = said(command.args(["--format", "json"])).await;
+    let json: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(json["flows"][0]["state"], "running", "{json:#}");
+}
+
+/// It prints everything once and then what changes, and ends as the last check did.
+#[tokio::test(flavor = "multi_thread")]
+async fn check_goes_on_while_somebody_repairs() {
+    let (postgres, nats) = (postgres().await, nats().await);
+    let text = Config::new(&postgres.url(), &["orders"])
+        .with("[pipelines.p.sinks.live.nats]")
+        .with(&format!("servers = \"{}\"\nsubject = \"w.{{channel}}\"", nats.url()))
+        .with("stream = \"WATCHED\"");
+    let (_scratch, path) = file(text.text());
+    let mut command = pgherald(&["check", "--watch", "--config", path.to_str().unwrap()]).await;
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut until = async |word: &str| {
+        let found = async {
+            loop {
+                let line = lines.next_line().await.unwrap().expect("it goes on");
+                if line.contains(word) {
+                    return line;
+                }
+            }
+        };
+        timeout(SOON, found).await.unwrap_or_else(|_| panic!("no line with {word:?}"))
+    };
+    let missing = until("WATCHED").await;
+    assert!(missing.starts_with("error "), "{missing}");
+    until(" ok, ").await;
+    let client = async_nats::connect(nats.url()).await.unwrap();
+    let stream = async_nats::jetstream::stream::Config {
+        name: "WATCHED".to_owned(),
+        subjects: vec!["w.>".to_owned()],
+        ..Default::default()
+    };
+    async_nats::jetstream::new(client).create_stream(stream).await.unwrap();
+    let repaired = until("  ok ").await;
+    assert!(repaired.starts_with("20") && repaired.contains("WATCHED"), "{repaired}");
     interrupt(&child).await;
     assert_eq!(exit_code(child).await, Some(0));
 }

@@ -1,5 +1,7 @@
 //! `pgherald check`: tests everything that a run would need, all at once, within bounded time.
 
+mod watch;
+
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
 use futures_util::future::{BoxFuture, join_all};
@@ -10,9 +12,12 @@ use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     config::{FlowPlan, Settings},
-    health::{self, Answer},
+    health,
+    instance::Answer,
     sources::SourceSettings,
 };
+
+pub(crate) use self::watch::{Changes, watch};
 
 /// How long one part may take; black holes answer never.
 const PART_TIMEOUT: Duration = Duration::from_secs(10);
@@ -103,8 +108,9 @@ async fn listen(address: SocketAddr) -> Vec<Finding> {
         Err(refused) => refused,
     };
     vec![match health::ask(address).await {
-        Ok(Answer::Alive(version)) => {
-            Finding::ok(KEY, format!("{version} is running at {address} already"))
+        Ok(Answer::Pgherald(reply)) => {
+            let server = reply.server;
+            Finding::ok(KEY, format!("{server} is running at {address} already"))
         }
         _ => Finding::error(
             KEY,

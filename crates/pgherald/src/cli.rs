@@ -34,6 +34,9 @@ pub(crate) enum Command {
         /// How findings are printed: one line each, or one JSON document
         #[arg(long, value_enum, default_value_t = CheckFormat::Text)]
         format: CheckFormat,
+        /// Repeat the check every few seconds until Ctrl-C, and print what has changed
+        #[arg(long)]
+        watch: bool,
     },
     /// Install, upgrade or repair the SQL objects in schema pgherald; safe to run again
     #[command(after_help = SETUP_EXAMPLES)]
@@ -75,6 +78,13 @@ pub(crate) enum Command {
     /// Ask the running instance whether it is alive; for container health checks
     #[command(after_help = HEALTH_EXAMPLES)]
     Health,
+    /// Show the flows of the running instance: their states, what waits, and why
+    #[command(after_help = STATUS_EXAMPLES)]
+    Status {
+        /// How they are printed: a table, or the document of /status as it is
+        #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
+        format: StatusFormat,
+    },
 }
 
 /// What to do with an outbox.
@@ -276,12 +286,22 @@ pub(crate) enum CheckFormat {
     Json,
 }
 
+/// How the flows are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum StatusFormat {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+}
+
 const EXAMPLES: &str = "\
 Examples:
   pgherald check --config pgherald.toml   test whether everything is there that it needs
   pgherald setup --config pgherald.toml   install the outbox and the table for dead letters
   pgherald run --config pgherald.toml     carry messages
   pgherald config                         print the effective configuration
+  pgherald status                         show the flows of the running instance
   pgherald health                         test whether the running instance is alive
 
 Every key can also come from the environment:
@@ -306,8 +326,14 @@ const CHECK_EXAMPLES: &str = "\
 Examples:
   pgherald check
   pgherald check --config pgherald.toml --format json
+  pgherald check --watch                  while you repair what it found
 
-Exit codes: 0 no error (warnings do not count as errors), 1 an error was found, 2 bad configuration.";
+With --watch the configuration is read once; files that it names are read at each check. It prints all
+findings, then only those that change, each with the time; `gone` is one that is not found any more.
+With --format json it prints the whole document whenever something changes.
+
+Exit codes: 0 no error (warnings do not count as errors), 1 an error was found (with --watch: by the last
+check), 2 bad configuration.";
 
 const SETUP_EXAMPLES: &str = "\
 Examples:
@@ -393,6 +419,19 @@ bridge.
 
 Exit codes: 0 alive, 1 no answer, 2 admin.listen is not an address.";
 
+const STATUS_EXAMPLES: &str = "\
+Examples:
+  pgherald status
+  pgherald status --config pgherald.toml --format json
+  watch -n 1 pgherald status
+
+It reads only admin.listen, as `pgherald health` does, and asks the running instance. Under the table
+there is one line for each thing that needs attention: why a flow is not ready, what the oldest message
+was last answered, channels that no sink takes, rows below a cursor.
+
+Exit codes: 0 printed, also if a flow is not ready (/readyz tests that), 1 no answer, 2 admin.listen is
+not an address.";
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -435,7 +474,7 @@ mod tests {
         let cli = Cli::try_parse_from(["pgherald", "check", "--config", "a", "--format", "json"]);
         let cli = cli.unwrap();
         assert_eq!(cli.config.unwrap(), PathBuf::from("a"));
-        assert!(matches!(cli.command, Command::Check { format: CheckFormat::Json }));
+        assert!(matches!(cli.command, Command::Check { format: CheckFormat::Json, watch: false }));
         let usage = Cli::try_parse_from(["pgherald", "fly"]).unwrap_err();
         assert_eq!(usage.exit_code(), 2);
     }

@@ -1,27 +1,31 @@
 //! What the command line asks for, with the part of the configuration that it needs.
 
 use clap::{CommandFactory, error::ErrorKind};
+use pgherald_core::Finding;
 use pgherald_outbox::LateFilter;
 use pgherald_postgres::{Filter, SetupOptions, setup_script};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     check,
     cli::{
         CheckFormat, Cli, Command, DeadLettersCommand, LateCommand, OutboxCommand, SetupArguments,
+        StatusFormat,
     },
     config::{self, Address, Database, Environment, Loaded, Origin, Refused},
     dead_letters, health, late, output,
     remove::{self, Removing},
     run,
     scrub::Scrubber,
-    setup,
+    setup, status,
 };
 
 /// One command, ready to be done.
 pub(crate) enum Job {
     Run(Loaded, Origin),
-    Check(Loaded, CheckFormat),
+    Check(Loaded, CheckFormat, bool),
     Health(Address),
+    Status(Address, StatusFormat),
     Setup(Database, SetupOptions),
     DeadLetters(Database, Filter, DeadLettersCommand),
     Remove(Database, Removing),
@@ -43,10 +47,16 @@ impl Job {
                     Origin { option: cli.config.clone(), environment: environment.clone() };
                 load().map(|loaded| Self::Run(loaded, origin))
             }
-            Command::Check { format } => load().map(|loaded| Self::Check(loaded, *format)),
+            Command::Check { format, watch } => {
+                load().map(|loaded| Self::Check(loaded, *format, *watch))
+            }
             Command::Config => load().map(|loaded| Self::Print(loaded.effective)),
             Command::Health => {
                 config::load_address(cli.config.as_deref(), environment).map(Self::Health)
+            }
+            Command::Status { format } => {
+                let address = config::load_address(cli.config.as_deref(), environment);
+                address.map(|address| Self::Status(address, *format))
             }
             Command::Remove { pipeline, sink, dry_run } => {
                 let database = config::load_database(cli.config.as_deref(), environment, None)?;
@@ -73,12 +83,12 @@ impl Job {
     /// What knows the secrets of the configuration, as far as one was read.
     pub(crate) fn scrubber(&self) -> Scrubber {
         match self {
-            Self::Run(loaded, _) | Self::Check(loaded, _) => loaded.scrubber.clone(),
+            Self::Run(loaded, _) | Self::Check(loaded, ..) => loaded.scrubber.clone(),
             Self::Setup(database, _)
             | Self::DeadLetters(database, ..)
             | Self::Remove(database, ..)
             | Self::Late(database, ..) => database.scrubber.clone(),
-            Self::Health(_) | Self::Print(_) => Scrubber::default(),
+            Self::Health(_) | Self::Status(..) | Self::Print(_) => Scrubber::default(),
         }
     }
 
@@ -86,12 +96,14 @@ impl Job {
     pub(crate) async fn run(self) -> bool {
         match self {
             Self::Run(loaded, origin) => run::run(loaded, origin).await,
-            Self::Check(loaded, format) => {
-                let mut findings = check::check(&loaded.settings).await;
-                findings.extend(loaded.memory.findings());
-                output::findings(&findings, format, &loaded.scrubber)
+            Self::Check(loaded, format, true) => watch(&loaded, format).await,
+            Self::Check(loaded, format, false) => {
+                output::findings(&findings(&loaded).await, format, &loaded.scrubber)
             }
             Self::Health(address) => output::health(&address, health::ask(address.listen).await),
+            Self::Status(address, format) => {
+                output::status(&address, status::ask(address.listen).await, format)
+            }
             Self::Setup(database, options) => setup::setup(&database, &options).await,
             Self::DeadLetters(database, filter, command) => {
                 dead_letters::dead_letters(&database, &filter, &command).await
@@ -104,6 +116,30 @@ impl Job {
             }
         }
     }
+}
+
+/// Everything that `check` finds.
+async fn findings(loaded: &Loaded) -> Vec<Finding> {
+    let mut findings = check::check(&loaded.settings).await;
+    findings.extend(loaded.memory.findings());
+    findings
+}
+
+/// Checks until Ctrl-C or SIGTERM.
+async fn watch(loaded: &Loaded, format: CheckFormat) -> bool {
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    let stop = async {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            Some(()) = async { terminate.as_mut()?.recv().await } => {}
+        }
+    };
+    let check = || findings(loaded);
+    check::watch(check, stop, |before, now| match before {
+        None => drop(output::findings(now, format, &loaded.scrubber)),
+        Some(before) => output::changes(before, now, format, &loaded.scrubber),
+    })
+    .await
 }
 
 fn prepare_setup(

@@ -17,11 +17,14 @@ mod admin;
 mod check;
 mod dead_letters;
 mod health;
+mod instance;
 mod late;
+mod length;
 mod remove;
 mod run;
 mod setup;
 mod signals;
+mod status;
 mod wiring;
 
 mod job;

@@ -3,15 +3,18 @@
 use std::{
     borrow::Cow,
     io::{self, IsTerminal, Write},
+    time::SystemTime,
 };
 
-use pgherald_core::{Finding, Level};
+use pgherald_core::{Finding, Level, rfc3339};
 
 use crate::{
-    cli::{CheckFormat, Command},
+    check::Changes,
+    cli::{CheckFormat, Command, StatusFormat},
     config::{Address, Refused},
-    health::Answer,
+    instance::{Answer, Reply},
     scrub::Scrubber,
+    status,
 };
 
 /// Prints to standard output. A reader that left (`| head`) is no error.
@@ -57,7 +60,7 @@ pub(crate) fn complain(text: &str) {
 
 /// Says everything that is wrong with a configuration.
 pub(crate) fn refused(refused: &Refused, command: &Command) {
-    if let Command::Check { format: CheckFormat::Json } = command {
+    if let Command::Check { format: CheckFormat::Json, .. } = command {
         let problems: Vec<_> = refused
             .problems
             .iter()
@@ -99,18 +102,7 @@ fn lines(findings: &[Finding]) -> String {
     let width = findings.iter().map(|finding| finding.subject.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for finding in findings {
-        let level = match finding.level {
-            Level::Ok => "ok",
-            Level::Warning => "warning",
-            Level::Error => "error",
-        };
-        let fix = match finding.fix.as_str() {
-            "" => String::new(),
-            fix => format!(" \u{2014} {fix}"),
-        };
-        let line = format!("{level:<7}  {:<width$}  {}{fix}", finding.subject, finding.text);
-        text.push_str(&line.replace(['\n', '\r'], " "));
-        text.push('\n');
+        text.push_str(&line(level(finding), finding, width));
     }
     let plural = |n: usize, word: &str| match n {
         1 => format!("1 {word}"),
@@ -125,6 +117,53 @@ fn lines(findings: &[Finding]) -> String {
     )
 }
 
+fn level(finding: &Finding) -> &'static str {
+    match finding.level {
+        Level::Ok => "ok",
+        Level::Warning => "warning",
+        Level::Error => "error",
+    }
+}
+
+fn line(level: &str, finding: &Finding, width: usize) -> String {
+    let fix = match finding.fix.as_str() {
+        "" => String::new(),
+        fix => format!(" \u{2014} {fix}"),
+    };
+    let line = format!("{level:<7}  {:<width$}  {}{fix}", finding.subject, finding.text);
+    line.replace(['\n', '\r'], " ") + "\n"
+}
+
+/// Prints what one check found that the one before it did not, and what is gone.
+pub(crate) fn changes(
+    before: &[Finding],
+    now: &[Finding],
+    format: CheckFormat,
+    scrubber: &Scrubber,
+) {
+    let changes = Changes::between(before, now);
+    if changes.is_empty() {
+        return;
+    }
+    let text = match format {
+        CheckFormat::Text => changed_lines(&changes, SystemTime::now()),
+        CheckFormat::Json => document(now),
+    };
+    print(&scrubber.scrub(&text));
+}
+
+fn changed_lines(changes: &Changes<'_>, at: SystemTime) -> String {
+    let at = rfc3339(at);
+    let new = changes.new.iter().map(|finding| (level(finding), *finding));
+    // What was advised about it is done.
+    let gone = changes.gone.iter().map(|finding| ("gone", *finding));
+    let lines = new.chain(gone).map(|(level, finding)| {
+        let fix = if level == "gone" { String::new() } else { finding.fix.clone() };
+        format!("{at}  {}", line(level, &Finding { fix, ..finding.clone() }, 0))
+    });
+    lines.collect()
+}
+
 fn document(findings: &[Finding]) -> String {
     let document = serde_json::json!({
         "findings": findings,
@@ -137,12 +176,36 @@ fn document(findings: &[Finding]) -> String {
 
 /// Prints who answered; true if it is a live pgherald.
 pub(crate) fn health(asked: &Address, answer: io::Result<Answer>) -> bool {
+    let reply = of_instance(asked, answer);
+    if let Some(reply) = &reply {
+        print(&format!("alive: {}\n", reply.server));
+    }
+    reply.is_some()
+}
+
+/// Prints the flows; true if a pgherald answered with what this version knows.
+pub(crate) fn status(asked: &Address, answer: io::Result<Answer>, format: StatusFormat) -> bool {
+    let Some(Reply { server, body }) = of_instance(asked, answer) else { return false };
+    let text = match format {
+        StatusFormat::Json => Ok(body),
+        StatusFormat::Text => status::table(&body, asked.listen, SystemTime::now()),
+    };
+    match text {
+        Ok(ref text) => print(text),
+        Err(ref error) => complain(&format!(
+            "{server} at admin.listen, {}, answers with a status that this version does not know: \
+             {error}; use the `pgherald` of that version, or --format json",
+            asked.listen
+        )),
+    }
+    text.is_ok()
+}
+
+/// What a pgherald answered; says why there is no answer.
+fn of_instance(asked: &Address, answer: io::Result<Answer>) -> Option<Reply> {
     let listen = asked.listen;
     let wrong = match answer {
-        Ok(Answer::Alive(version)) => {
-            print(&format!("alive: {version}\n"));
-            return true;
-        }
+        Ok(Answer::Pgherald(reply)) => return Some(reply),
         Ok(Answer::Other(said)) => {
             format!("something else answers at admin.listen, {listen}: {said}")
         }
@@ -150,7 +213,7 @@ pub(crate) fn health(asked: &Address, answer: io::Result<Answer>) -> bool {
     };
     let doubt = asked.doubt.as_ref().map(|doubt| format!("; {doubt}")).unwrap_or_default();
     complain(&format!("{wrong}{doubt}"));
-    false
+    None
 }
 
 #[cfg(test)]
@@ -180,6 +243,17 @@ mod tests {
              warning  a.b           is short \u{2014} make it longer\n\
              error    a             is missing \u{2014} add it\n\
              1 ok, 1 warning, 1 error\n"
+        );
+    }
+
+    #[test]
+    fn a_change_has_its_time_and_what_is_gone_no_remedy() {
+        let findings = some();
+        let changes = Changes { new: vec![&findings[2]], gone: vec![&findings[1]] };
+        assert_eq!(
+            changed_lines(&changes, SystemTime::UNIX_EPOCH),
+            "1970-01-01T00:00:00.000000Z  error    a  is missing \u{2014} add it\n\
+             1970-01-01T00:00:00.000000Z  gone     a.b  is short\n"
         );
     }
 

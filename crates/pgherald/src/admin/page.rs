@@ -2,10 +2,11 @@
 
 use std::{
     fmt::{self, Write},
-    time::{Duration, SystemTime},
+    time::SystemTime,
 };
 
 use super::flows::FlowDocument;
+use crate::length::Length;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--fg:#1a1f26;--bg:#fff;--soft:#667;--line:#dde;--good:#0a7d33;--warn:#9a6400;--bad:#c0202a}
@@ -121,21 +122,6 @@ impl fmt::Display for Escaped<'_> {
     }
 }
 
-/// A length of time in its two largest units.
-struct Length(Duration);
-
-impl fmt::Display for Length {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.0.as_secs();
-        match seconds {
-            0..60 => write!(f, "{seconds} s"),
-            60..3_600 => write!(f, "{} min {} s", seconds / 60, seconds % 60),
-            3_600..86_400 => write!(f, "{} h {} min", seconds / 3_600, seconds / 60 % 60),
-            _ => write!(f, "{} d {} h", seconds / 86_400, seconds / 3_600 % 24),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,14 +131,5 @@ mod tests {
         let hostile = "<script>alert('&\"')</script>\u{1b}[0m";
         let text = Escaped(hostile).to_string();
         assert_eq!(text, "&lt;script&gt;alert(&#39;&amp;&quot;&#39;)&lt;/script&gt;\u{fffd}[0m");
-    }
-
-    #[test]
-    fn lengths_are_short() {
-        for (seconds, shown) in
-            [(0, "0 s"), (61, "1 min 1 s"), (7_300, "2 h 1 min"), (180_000, "2 d 2 h")]
-        {
-            assert_eq!(Length(Duration::from_secs(seconds)).to_string(), shown);
-        }
     }
 }
