@@ -76,7 +76,7 @@ fn risks(
             "set envelope = \"structured\", or send only JSON to this sink",
         ));
     }
-    if settings.parcels.messages == 1 && context.batch.messages > 1 {
+    if settings.request_batches.messages == 1 && context.batch.messages > 1 {
         findings.push(Finding::warning(
             format!("{key}.url"),
             "batch.messages_max is above 1, and only structured messages share a request: each \

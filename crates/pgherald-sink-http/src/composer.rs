@@ -40,7 +40,7 @@ pub(crate) struct Composer {
 impl Composer {
     pub(crate) fn new(settings: Arc<HttpSettings>, context: &FlowContext) -> Self {
         let wrapper = Wrapper::new(Binding::Http, context);
-        let batches = settings.parcels.messages > 1;
+        let batches = settings.request_batches.messages > 1;
         debug_assert!(!batches || context.envelope == Envelope::Structured);
         let flow = (Arc::clone(&context.pipeline), Arc::clone(&context.sink));
         Self { settings, wrapper, batches, flow }
@@ -52,16 +52,16 @@ impl Composer {
     }
 
     /// The `webhook-id` of a request: the message's id, or the first one's and how many there are.
-    pub(crate) fn id(parcel: &[Item]) -> String {
-        match parcel {
+    pub(crate) fn id(request_batch: &[Item]) -> String {
+        match request_batch {
             [single] => single.message.id.to_string(),
             several => format!("{}+{}", several[0].message.id, several.len()),
         }
     }
 
-    /// Where a parcel goes: a gap may have an address of its own.
-    pub(crate) fn target<'a>(access: &'a Access, parcel: &[Item]) -> &'a Target {
-        let is_gap = parcel.iter().any(|item| item.message.gap().is_some());
+    /// Where a request goes: a gap may have an address of its own.
+    pub(crate) fn target<'a>(access: &'a Access, request_batch: &[Item]) -> &'a Target {
+        let is_gap = request_batch.iter().any(|item| item.message.gap().is_some());
         access.gap_target.as_ref().filter(|_| is_gap).unwrap_or(&access.target)
     }
 
@@ -83,19 +83,19 @@ impl Composer {
         limits.check(own, access.header_bytes()).map_err(Into::into)
     }
 
-    /// The request of a parcel, signed for a time in seconds since 1970.
+    /// The request, signed for a time in seconds since 1970.
     ///
     /// # Errors
     /// A message cannot be sent; [`check`](Self::check) says so before.
     pub(crate) fn compose(
         &self,
         access: &Access,
-        parcel: &[Item],
+        request_batch: &[Item],
         at_s: u64,
     ) -> Result<Request<Full<Bytes>>, BoxError> {
-        let target = Self::target(access, parcel);
-        let (mut headers, body) = (self.head(parcel)?, self.body(parcel)?);
-        sign(&access.signer, &Self::id(parcel), at_s, &mut headers, &body)?;
+        let target = Self::target(access, request_batch);
+        let (mut headers, body) = (self.head(request_batch)?, self.body(request_batch)?);
+        sign(&access.signer, &Self::id(request_batch), at_s, &mut headers, &body)?;
         // What the operator sets stands above what a message brings along.
         for (name, value) in &access.headers {
             headers.insert(name, value.clone());
@@ -114,8 +114,8 @@ impl Composer {
         Ok(request)
     }
 
-    fn head(&self, parcel: &[Item]) -> Result<HeaderMap, BoxError> {
-        let mut headers = match parcel {
+    fn head(&self, request_batch: &[Item]) -> Result<HeaderMap, BoxError> {
+        let mut headers = match request_batch {
             [single] => self.headers(&single.message)?,
             _ => HeaderMap::from_iter([(USER_AGENT, AGENT)]),
         };
@@ -126,12 +126,12 @@ impl Composer {
     }
 
     /// The message, or all of them as documents in one, as the CloudEvents JSON format says.
-    fn body(&self, parcel: &[Item]) -> Result<Bytes, BoxError> {
+    fn body(&self, request_batch: &[Item]) -> Result<Bytes, BoxError> {
         if !self.batches {
-            return Ok(self.wrapper.body(&parcel[0].message)?.unwrap_or_default());
+            return Ok(self.wrapper.body(&request_batch[0].message)?.unwrap_or_default());
         }
         let mut body = Vec::new();
-        for item in parcel {
+        for item in request_batch {
             body.push(if body.is_empty() { b'[' } else { b',' });
             body.extend(self.wrapper.body(&item.message)?.unwrap_or_default());
         }

@@ -1,4 +1,4 @@
-//! The task that owns a writer's connections: takes batches in, sends parcels, settles jobs.
+//! The task that owns a writer's connections: takes batches in, sends requests, settles jobs.
 
 use std::sync::Arc;
 
@@ -8,10 +8,10 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     error::{Fault, HttpError, Said},
-    exchange::{Answer, Exchange},
+    exchange::{Exchange, RequestOutcome},
     jobs::{Job, Jobs},
     patience::Patience,
-    schedule::{Item, Parcel, Schedule},
+    schedule::{Item, RequestBatch, Schedule},
 };
 
 /// Everything that the task of one writer owns.
@@ -22,7 +22,7 @@ pub(crate) struct Delivery {
     inbound: mpsc::Receiver<Job>,
     schedule: Schedule,
     jobs: Jobs,
-    requests: FuturesUnordered<BoxFuture<'static, (Parcel, Answer)>>,
+    requests: FuturesUnordered<BoxFuture<'static, (RequestBatch, RequestOutcome)>>,
     /// A message was refused, and core has not heard of it: nothing is sent behind it.
     refused: bool,
     /// The session is over.
@@ -62,7 +62,7 @@ impl Delivery {
             }
             tokio::select! {
                 biased;
-                Some((parcel, answer)) = self.requests.next() => self.settle(parcel, answer),
+                Some((request_batch, answer)) = self.requests.next() => self.settle(request_batch, answer),
                 job = self.inbound.recv(), if !self.failed => match job {
                     Some(job) => self.take(job),
                     None => return,
@@ -85,33 +85,33 @@ impl Delivery {
     /// Sends what may be sent.
     fn start(&mut self) {
         while self.requests.len() < self.concurrency {
-            let Some(parcel) = self.schedule.next() else { return };
+            let Some(request_batch) = self.schedule.next() else { return };
             let exchange = self.exchange.clone();
             let sending = async move {
-                let answer = exchange.run(&parcel).await;
-                (parcel, answer)
+                let answer = exchange.run(&request_batch).await;
+                (request_batch, answer)
             };
             self.requests.push(sending.boxed());
         }
     }
 
-    fn settle(&mut self, parcel: Parcel, answer: Answer) {
+    fn settle(&mut self, request_batch: RequestBatch, answer: RequestOutcome) {
         self.patience.ended();
         match answer {
-            Answer::Confirmed => {
-                self.schedule.settle(&parcel);
-                for item in &parcel {
+            RequestOutcome::Confirmed => {
+                self.schedule.settle(&request_batch);
+                for item in &request_batch {
                     self.patience.taken(&item.message.id);
                     self.jobs.confirm(item);
                 }
             }
-            Answer::Rejected(why) => self.reject(parcel, why),
-            Answer::Fault { fault, sent, said } => {
-                if let Some(why) = self.blame(&parcel, &fault, said) {
-                    return self.reject(parcel, why.into());
+            RequestOutcome::Rejected(why) => self.reject(request_batch, why),
+            RequestOutcome::Fault { fault, sent, said } => {
+                if let Some(why) = self.blame(&request_batch, &fault, said) {
+                    return self.reject(request_batch, why.into());
                 }
                 self.fail(&fault);
-                for item in &parcel {
+                for item in &request_batch {
                     self.jobs.leave(item, if sent { Open::Unknown } else { Open::Unsent });
                 }
             }
@@ -119,21 +119,21 @@ impl Delivery {
     }
 
     /// The messages go again, unless that has lasted too long.
-    fn blame(&self, parcel: &Parcel, fault: &Fault, said: Said) -> Option<HttpError> {
-        let (last, alone): (Arc<str>, bool) = (fault.to_string().into(), parcel.len() == 1);
+    fn blame(&self, request_batch: &RequestBatch, fault: &Fault, said: Said) -> Option<HttpError> {
+        let (last, alone): (Arc<str>, bool) = (fault.to_string().into(), request_batch.len() == 1);
         let blame =
             |item: &Item| self.patience.blame(item.message.id, said, Arc::clone(&last), alone);
-        let lasted = parcel.iter().filter_map(blame).max()?;
+        let lasted = request_batch.iter().filter_map(blame).max()?;
         Some(HttpError::GivenUp { last, lasted })
     }
 
-    /// A parcel will never be taken: several messages go again, each alone; one is rejected, and
+    /// A request batch will never be taken: several messages go again, each alone; one is rejected, and
     /// nothing is sent behind it before core has dealt with it.
-    fn reject(&mut self, parcel: Parcel, why: pgherald_core::BoxError) {
+    fn reject(&mut self, request_batch: RequestBatch, why: pgherald_core::BoxError) {
         let is_over = self.failed || self.refused;
-        match &parcel[..] {
+        match &request_batch[..] {
             [single] => {
-                self.schedule.settle(&parcel);
+                self.schedule.settle(&request_batch);
                 self.jobs.leave(single, Open::Rejected(why));
                 self.refused = true;
                 self.leave_waiting();
@@ -142,7 +142,7 @@ impl Delivery {
                 self.schedule.settle(several);
                 several.iter().for_each(|item| self.jobs.leave(item, Open::Unsent));
             }
-            _ => self.schedule.split(parcel),
+            _ => self.schedule.split(request_batch),
         }
     }
 

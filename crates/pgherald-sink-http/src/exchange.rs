@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What became of a request.
-pub(crate) enum Answer {
+pub(crate) enum RequestOutcome {
     /// 2xx.
     Confirmed,
     /// The receiver will never take this, or it cannot be sent.
@@ -41,33 +41,33 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    /// Sends a parcel and waits for its answer.
-    pub(crate) async fn run(&self, parcel: &[Item]) -> Answer {
-        match self.answered(parcel).await {
-            Ok(()) => Answer::Confirmed,
-            Err(Failed::Illegal(why)) => Answer::Rejected(why),
+    /// Sends a request batch and waits for its answer.
+    pub(crate) async fn run(&self, request_batch: &[Item]) -> RequestOutcome {
+        match self.answered(request_batch).await {
+            Ok(()) => RequestOutcome::Confirmed,
+            Err(Failed::Illegal(why)) => RequestOutcome::Rejected(why),
             Err(Failed::Answered(Failure { error, sent })) => match error.class() {
-                Class::Rejected => Answer::Rejected(error.into()),
+                Class::Rejected => RequestOutcome::Rejected(error.into()),
                 _ => {
                     let said = if sent { error.said() } else { Said::Unheard };
-                    let fault = Fault::new(error, Composer::id(parcel));
-                    Answer::Fault { fault, sent, said }
+                    let fault = Fault::new(error, Composer::id(request_batch));
+                    RequestOutcome::Fault { fault, sent, said }
                 }
             },
         }
     }
 
-    async fn answered(&self, parcel: &[Item]) -> Result<(), Failed> {
+    async fn answered(&self, request_batch: &[Item]) -> Result<(), Failed> {
         let unreadable = |fault| Failure { error: HttpError::Secret(fault), sent: false };
         let access = self.access.now().map_err(|fault| Failed::Answered(unreadable(fault)))?;
-        let at_s = Composer::target(&access, parcel).clock.now_s();
-        match self.once(&access, parcel, at_s).await {
+        let at_s = Composer::target(&access, request_batch).clock.now_s();
+        match self.once(&access, request_batch, at_s).await {
             Err(Failed::Answered(failure)) => {
                 if failure.error.status().is_some_and(is_about_credentials) {
                     self.access.refused();
                 }
                 match access.signer.signs() && may_be_about_time(&failure) {
-                    true => self.again(&access, parcel, at_s, failure).await,
+                    true => self.again(&access, request_batch, at_s, failure).await,
                     false => Err(Failed::Answered(failure)),
                 }
             }
@@ -75,9 +75,10 @@ impl Exchange {
         }
     }
 
-    async fn once(&self, access: &Access, parcel: &[Item], at_s: u64) -> Result<(), Failed> {
-        let request = self.composer.compose(access, parcel, at_s).map_err(Failed::Illegal)?;
-        let target = Composer::target(access, parcel);
+    async fn once(&self, access: &Access, request_batch: &[Item], at_s: u64) -> Result<(), Failed> {
+        let request =
+            self.composer.compose(access, request_batch, at_s).map_err(Failed::Illegal)?;
+        let target = Composer::target(access, request_batch);
         self.client.send(target, request).await.map_err(Failed::Answered)
     }
 
@@ -86,18 +87,18 @@ impl Exchange {
     async fn again(
         &self,
         access: &Access,
-        parcel: &[Item],
+        request_batch: &[Item],
         at_s: u64,
         refused: Failure,
     ) -> Result<(), Failed> {
-        let target = Composer::target(access, parcel);
+        let target = Composer::target(access, request_batch);
         let Some(date_s) = refused.error.date_s() else {
             return Err(self.blame_the_clock(target, at_s, refused));
         };
         if date_s.abs_diff(at_s) <= AWAY_S_MIN {
             return Err(Failed::Answered(refused));
         }
-        match self.once(access, parcel, date_s).await {
+        match self.once(access, request_batch, date_s).await {
             Ok(()) => {
                 self.corrected(target, date_s);
                 Ok(())

@@ -5,7 +5,7 @@
 //! connections:
 //!
 //! ```text
-//! publish ──▶ composer (is it legal?) ──▶ schedule ──parcels──▶ client, at most `concurrency` at once
+//! publish ──▶ composer (is it legal?) ──▶ schedule ──requests──▶ client, at most `concurrency` at once
 //!                                            ▲                     └── answers settle their jobs
 //!                                            └── a key is free again, a refused batch comes back
 //! ```

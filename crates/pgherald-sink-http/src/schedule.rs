@@ -22,21 +22,21 @@ pub(crate) struct Item {
 }
 
 /// The messages of one request, in the order of the flow; at least one.
-pub(crate) type Parcel = Vec<Item>;
+pub(crate) type RequestBatch = Vec<Item>;
 
 /// Messages without a key share one order.
 type Key = Option<Bytes>;
 
 /// Everything that was taken in and is not answered.
 ///
-/// Of one key at most one parcel is under way, and the others wait in their order. From the first
+/// Of one key at most one request batch is under way, and the others wait in their order. From the first
 /// gap on everything waits behind it: it goes when nothing is under way, and what follows it goes
 /// when it is settled.
 pub(crate) struct Schedule {
     limits: ParcelLimits,
     /// What waits, by key; no lane is empty.
     lanes: HashMap<Key, VecDeque<Item>>,
-    /// Keys that have a parcel under way.
+    /// Keys that have a request batch under way.
     busy: HashSet<Key>,
     /// Keys with waiting messages that are not busy, in the order in which they became so.
     ready: VecDeque<Key>,
@@ -69,7 +69,7 @@ impl Schedule {
 
     /// What may be sent now; it counts as under way until [`settle`](Self::settle) or
     /// [`split`](Self::split).
-    pub(crate) fn next(&mut self) -> Option<Parcel> {
+    pub(crate) fn next(&mut self) -> Option<RequestBatch> {
         if !self.ready.is_empty() {
             return Some(self.gather());
         }
@@ -81,14 +81,14 @@ impl Schedule {
         Some(vec![gap])
     }
 
-    /// The parcel is answered: its keys are free again.
-    pub(crate) fn settle(&mut self, parcel: &[Item]) {
-        if parcel.iter().any(|item| item.message.gap().is_some()) {
+    /// The request is answered: its keys are free again.
+    pub(crate) fn settle(&mut self, request_batch: &[Item]) {
+        if request_batch.iter().any(|item| item.message.gap().is_some()) {
             self.gap_under_way = false;
             self.admit_up_to_the_next_gap();
             return;
         }
-        for item in parcel {
+        for item in request_batch {
             let key = &item.message.key;
             if self.busy.remove(key) && self.lanes.contains_key(key) {
                 self.ready.push_back(key.clone());
@@ -96,14 +96,14 @@ impl Schedule {
         }
     }
 
-    /// The parcel was refused as a whole: its messages go again, each alone, before everything else
+    /// The request was refused as a whole: its messages go again, each alone, before everything else
     /// of their keys.
-    pub(crate) fn split(&mut self, parcel: Parcel) {
-        for item in parcel.iter().rev() {
+    pub(crate) fn split(&mut self, request_batch: RequestBatch) {
+        for item in request_batch.iter().rev() {
             let again = Item { alone: true, ..item.clone() };
             self.lanes.entry(item.message.key.clone()).or_default().push_front(again);
         }
-        self.settle(&parcel);
+        self.settle(&request_batch);
     }
 
     /// Everything that is not under way, in no order.
@@ -127,18 +127,19 @@ impl Schedule {
         }
     }
 
-    /// Fills a parcel from the keys that are ready, up to the limits.
-    fn gather(&mut self) -> Parcel {
-        let (mut parcel, mut bytes) = (Parcel::new(), 0);
+    /// Fills a request batch from the keys that are ready, up to the limits.
+    fn gather(&mut self) -> RequestBatch {
+        let (mut request_batch, mut bytes) = (RequestBatch::new(), 0);
         while let Some(key) = self.ready.front() {
             let lane = self.lanes.get_mut(key).expect("a key that is ready has a lane");
-            let before = parcel.len();
-            while let Some(item) = lane.pop_front_if(|item| self.limits.admit(&parcel, bytes, item))
+            let before = request_batch.len();
+            while let Some(item) =
+                lane.pop_front_if(|item| self.limits.admit(&request_batch, bytes, item))
             {
                 bytes += item.message.size();
-                parcel.push(item);
+                request_batch.push(item);
             }
-            if parcel.len() == before {
+            if request_batch.len() == before {
                 break;
             }
             let key = self.ready.pop_front().expect("there is a front");
@@ -147,17 +148,17 @@ impl Schedule {
             }
             self.busy.insert(key);
         }
-        parcel.sort_by_key(|item| item.number);
-        parcel
+        request_batch.sort_by_key(|item| item.number);
+        request_batch
     }
 }
 
 impl ParcelLimits {
-    fn admit(&self, parcel: &[Item], bytes: usize, item: &Item) -> bool {
-        let Some(first) = parcel.first() else { return true };
+    fn admit(&self, request_batch: &[Item], bytes: usize, item: &Item) -> bool {
+        let Some(first) = request_batch.first() else { return true };
         !first.alone
             && !item.alone
-            && parcel.len() < self.messages
+            && request_batch.len() < self.messages
             && bytes.saturating_add(item.message.size()) <= self.bytes
     }
 }

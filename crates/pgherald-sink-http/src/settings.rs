@@ -31,7 +31,7 @@ pub struct HttpSettings {
     pub(crate) timeout: Duration,
     pub(crate) concurrency: usize,
     pub(crate) tls: TlsFiles,
-    pub(crate) parcels: ParcelLimits,
+    pub(crate) request_batches: ParcelLimits,
     pub(crate) header_limits: HeaderLimits,
     /// After so long of answers that ask for another attempt a message counts as rejected.
     pub(crate) retry_max: Duration,
@@ -104,7 +104,7 @@ pub(crate) fn resolve(
         timeout: Duration::from_millis(timeout_ms?),
         concurrency: concurrency?,
         tls: tls?,
-        parcels: ParcelLimits::of(context.envelope, context.batch),
+        request_batches: ParcelLimits::of(context.envelope, context.batch),
         header_limits: HeaderLimits { one_bytes: one?, all_bytes: all? },
         retry_max: retry_max?,
     };

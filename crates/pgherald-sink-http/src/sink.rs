@@ -71,7 +71,7 @@ impl HttpSink {
         let now = access.now().map_err(HttpError::Secret)?;
         let client = Client::new(&self.settings, &now).await?;
         let composer = Composer::new(Arc::clone(&self.settings), &self.context);
-        let schedule = Schedule::new(self.settings.parcels);
+        let schedule = Schedule::new(self.settings.request_batches);
         let concurrency = self.settings.concurrency;
         let patience = Arc::clone(&self.patience);
         let exchange = Exchange {

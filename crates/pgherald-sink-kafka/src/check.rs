@@ -10,7 +10,9 @@ use pgherald_core::{Finding, FlowContext, is_loopback};
 use rdkafka::metadata::Metadata;
 
 use self::topic::{Found, limits_of};
-use crate::{cluster, error::Fault, memory::Memory, producer::Producer, settings::KafkaSettings};
+use crate::{
+    cluster, error::Fault, producer::Producer, settings::KafkaSettings, sink_state::SinkState,
+};
 
 /// Connects and looks at everything that the configuration names: brokers, topics and their
 /// settings, and where gaps go. `oldest`: how long the oldest message has waited, where that is known.
@@ -26,7 +28,7 @@ pub async fn check(
     check_verification(settings, key, &mut findings);
     check_gaps(settings, key, &mut findings);
     check_names(settings, key, &mut findings);
-    match Producer::start(settings, &Arc::new(Memory::new(Counter::noop())), false).await {
+    match Producer::start(settings, &Arc::new(SinkState::new(Counter::noop())), false).await {
         Ok(producer) => {
             let found = check_cluster(settings, key, &producer, &mut findings).await;
             // A cluster that does not tell its topics' settings is no fault.

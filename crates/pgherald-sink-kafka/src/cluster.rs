@@ -18,8 +18,8 @@ use tokio::{
 
 use crate::{
     error::Fault,
-    link::{self, Link},
     producer::{Client, Producer},
+    producer_events::{self, ProducerEvents},
     settings::{KafkaSettings, NewTopics},
 };
 
@@ -93,7 +93,7 @@ async fn look_up(producer: &Producer, topic: &Arc<str>) -> Result<Found, Fault> 
 pub(crate) async fn metadata_of(producer: &Producer, topic: &Arc<str>) -> Result<Metadata, Fault> {
     tokio::select! {
         metadata = ask(producer.client().clone(), topic.clone(), ANSWER_WAIT) => {
-            metadata.map_err(|silence| producer.link().unreachable(silence.code, &silence.text))
+            metadata.map_err(|silence| producer.events().unreachable(silence.code, &silence.text))
         }
         fault = refused(producer) => Err(fault),
     }
@@ -104,17 +104,17 @@ pub(crate) async fn metadata_of(producer: &Producer, topic: &Arc<str>) -> Result
 /// # Errors
 /// They let this client write nowhere, or do not answer.
 pub(crate) async fn identified(producer: &Producer) -> Result<(), Fault> {
-    let (link, deadline) = (producer.link(), Instant::now() + ANSWER_WAIT);
+    let (events, deadline) = (producer.events(), Instant::now() + ANSWER_WAIT);
     loop {
-        match link.ended() {
+        match events.ended() {
             Some(fault) => return Err(fault),
-            None if link.is_identified() => return Ok(()),
-            None if link.is_refused() => return Err(link.unreachable(None, "refused")),
+            None if events.is_identified() => return Ok(()),
+            None if events.is_refused() => return Err(events.unreachable(None, "refused")),
             None => {}
         }
-        if timeout_at(deadline, link.changed()).await.is_err() {
+        if timeout_at(deadline, events.changed()).await.is_err() {
             let none = format!("no answer within {} s", ANSWER_WAIT.as_secs());
-            return Err(Fault::NoId(link.last_reason().unwrap_or_else(|| none.into())));
+            return Err(Fault::NoId(events.last_reason().unwrap_or_else(|| none.into())));
         }
     }
 }
@@ -128,15 +128,17 @@ pub(crate) async fn reach(
     topic: &Arc<str>,
     leaders: Vec<Leader>,
 ) -> Result<(), Fault> {
-    let (client, name, link) = (producer.client().clone(), topic.clone(), producer.link().clone());
-    let asked = spawn_blocking(move || reach_blocking(&client, &link, &name, leaders, LEADER_WAIT));
+    let (client, name, events) =
+        (producer.client().clone(), topic.clone(), producer.events().clone());
+    let asked =
+        spawn_blocking(move || reach_blocking(&client, &events, &name, leaders, LEADER_WAIT));
     asked.await.unwrap_or_else(|error| Err(Fault::Unreachable(error.to_string().into())))
 }
 
 /// The same on the calling thread, which it blocks.
 pub(crate) fn reach_blocking(
     client: &Client,
-    link: &Link,
+    events: &ProducerEvents,
     topic: &Arc<str>,
     leaders: Vec<Leader>,
     wait: Duration,
@@ -146,7 +148,7 @@ pub(crate) fn reach_blocking(
         let code = asked.err().and_then(|error| error.rdkafka_error_code());
         // Any other error is an answer.
         if let Some(code) = code.filter(|code| is_silence(*code)) {
-            let reason = link.reason_of(&address).unwrap_or_else(|| code.to_string().into());
+            let reason = events.reason_of(&address).unwrap_or_else(|| code.to_string().into());
             return Err(Fault::OutOfReach { address, topic: topic.clone(), reason });
         }
     }
@@ -180,10 +182,10 @@ pub(crate) fn leaders(metadata: &Metadata, topic: &str) -> Vec<Leader> {
 /// Resolves when the brokers refuse us: then no answer will come.
 async fn refused(producer: &Producer) -> Fault {
     loop {
-        if producer.link().is_refused() {
-            return producer.link().unreachable(None, "refused");
+        if producer.events().is_refused() {
+            return producer.events().unreachable(None, "refused");
         }
-        producer.link().changed().await;
+        producer.events().changed().await;
     }
 }
 
@@ -273,7 +275,7 @@ pub(crate) struct Admin;
 
 impl ClientContext for Admin {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
-        link::log(facility, text);
+        producer_events::log(facility, text);
     }
 
     fn error(&self, _: KafkaError, reason: &str) {

@@ -21,9 +21,9 @@ pub(crate) type Reports = oneshot::Receiver<Vec<Failure>>;
 /// The batches whose reports have not all come, in the order of their numbers.
 #[derive(Default)]
 pub(crate) struct Deliveries {
-    /// The number of the first ticket; numbers wrap.
+    /// The number of the first batch; numbers wrap.
     first: u32,
-    tickets: VecDeque<Ticket>,
+    pending: VecDeque<PendingBatch>,
     watched: Option<Watched>,
 }
 
@@ -35,7 +35,7 @@ struct Watched {
 }
 
 /// One batch: how many reports it still gets.
-struct Ticket {
+struct PendingBatch {
     /// Reports that came; and, after sealing, that did not come yet.
     reported: u32,
     sent: Option<u32>,
@@ -47,17 +47,22 @@ impl Deliveries {
     /// A new batch, and where its end shows.
     pub(crate) fn begin(&mut self) -> (u32, Reports) {
         let (done, reports) = oneshot::channel();
-        let number = self.first.wrapping_add(u32::try_from(self.tickets.len()).unwrap_or(u32::MAX));
+        let number = self.first.wrapping_add(u32::try_from(self.pending.len()).unwrap_or(u32::MAX));
         let failures = Vec::new();
-        self.tickets.push_back(Ticket { reported: 0, sent: None, failures, done: Some(done) });
+        self.pending.push_back(PendingBatch {
+            reported: 0,
+            sent: None,
+            failures,
+            done: Some(done),
+        });
         (number, reports)
     }
 
     /// Nothing more is sent of a batch: it had that many records.
     pub(crate) fn seal(&mut self, number: u32, sent: u32) {
-        if let Some(ticket) = self.ticket(number) {
-            ticket.sent = Some(sent);
-            ticket.finish();
+        if let Some(batch) = self.batch(number) {
+            batch.sent = Some(sent);
+            batch.finish();
         }
         self.forget_done();
     }
@@ -83,34 +88,34 @@ impl Deliveries {
             let _ = watched.stored.send(());
         }
         let (number, place) = split(opaque);
-        let Some(ticket) = self.ticket(number) else { return };
-        ticket.reported += 1;
+        let Some(batch) = self.batch(number) else { return };
+        batch.reported += 1;
         if let Err(code) = stored {
-            ticket.failures.push(Failure { place, code });
+            batch.failures.push(Failure { place, code });
         }
-        if ticket.finish() {
+        if batch.finish() {
             self.forget_done();
         }
     }
 
     /// Whether no batch waits for a report.
     pub(crate) fn is_empty(&self) -> bool {
-        self.tickets.is_empty()
+        self.pending.is_empty()
     }
 
-    fn ticket(&mut self, number: u32) -> Option<&mut Ticket> {
-        self.tickets.get_mut(number.wrapping_sub(self.first) as usize)
+    fn batch(&mut self, number: u32) -> Option<&mut PendingBatch> {
+        self.pending.get_mut(number.wrapping_sub(self.first) as usize)
     }
 
     fn forget_done(&mut self) {
-        while self.tickets.front().is_some_and(|ticket| ticket.done.is_none()) {
-            self.tickets.pop_front();
+        while self.pending.front().is_some_and(|batch| batch.done.is_none()) {
+            self.pending.pop_front();
             self.first = self.first.wrapping_add(1);
         }
     }
 }
 
-impl Ticket {
+impl PendingBatch {
     fn finish(&mut self) -> bool {
         let complete = self.sent == Some(self.reported);
         if let (true, Some(done)) = (complete, self.done.take_if(|_| complete)) {

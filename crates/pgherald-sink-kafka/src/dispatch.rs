@@ -14,12 +14,12 @@ use tokio::{
 
 use crate::{
     cluster,
-    contact::Contacts,
     delivery::opaque,
     error::{Fault, Refusal},
-    link::Link,
+    first_produce::FirstProduce,
     outcome::Stop,
     producer::{NotSent, Producer, Record},
+    producer_events::ProducerEvents,
     settings::KafkaSettings,
     topic::Topics,
 };
@@ -40,7 +40,7 @@ pub(crate) struct Dispatch {
     wrapper: Wrapper,
     /// A topic to ask for.
     last: Arc<str>,
-    contacts: Contacts,
+    first_produce: FirstProduce,
 }
 
 /// One message of a batch, on its way.
@@ -58,18 +58,18 @@ impl Dispatch {
         let wrapper = Wrapper::new(Binding::Kafka, context);
         let topics = Topics::new(settings.topic.clone());
         let last = settings.probe();
-        let contacts = Contacts::new(settings.refresh(), Instant::now());
-        Self { settings, topics, wrapper, last, contacts }
+        let first_produce = FirstProduce::new(settings.refresh(), Instant::now());
+        Self { settings, topics, wrapper, last, first_produce }
     }
 
     /// What follows goes through another producer.
     pub(crate) fn begin_anew(&mut self) {
-        self.contacts.begin_anew(Instant::now());
+        self.first_produce.begin_anew(Instant::now());
     }
 
     /// A batch begins.
     pub(crate) fn begin_batch(&mut self) {
-        self.contacts.expire(Instant::now());
+        self.first_produce.expire(Instant::now());
     }
 
     /// The topic of a message; `None`: it has none, or more than one.
@@ -125,7 +125,7 @@ impl Dispatch {
     /// Makes sure that a topic is there, and says how many partitions it has. What was sent before
     /// keeps its place: it waits in the producer's queue, in order.
     async fn find(&mut self, producer: &Producer, topic: &Arc<str>) -> Result<usize, Stop> {
-        let known = self.contacts.partitions(topic, Instant::now());
+        let known = self.first_produce.partitions(topic, Instant::now());
         if let Some((partitions, false)) = known {
             return Ok(partitions);
         }
@@ -140,7 +140,7 @@ impl Dispatch {
                 }
                 (Err(fault), _) => return Err(Stop::Fault(fault)),
             };
-        self.contacts.found(topic, partitions, Instant::now());
+        self.first_produce.found(topic, partitions, Instant::now());
         if self.settings.topic.is_dynamic() {
             self.last = topic.clone();
         }
@@ -164,11 +164,11 @@ impl Dispatch {
         let partition = self.settings.partitioner.partition(key, partitions);
         let payload = payload.as_deref();
         let record = Record { topic, partition, key, payload, timestamp, opaque };
-        let is_first = !self.contacts.has_met(topic, partition);
-        let stored = is_first.then(|| producer.link().watch(opaque, topic));
+        let is_first = !self.first_produce.has_met(topic, partition);
+        let stored = is_first.then(|| producer.events().watch(opaque, topic));
         loop {
             // What is sent behind the end of a session could overtake what failed.
-            if let Some(fault) = producer.link().ended() {
+            if let Some(fault) = producer.events().ended() {
                 return Err(Stop::Fault(fault));
             }
             match producer.send(&record, headers) {
@@ -180,9 +180,9 @@ impl Dispatch {
         }
         *sent += 1;
         if let Some(stored) = stored
-            && is_stored(producer.link(), stored).await
+            && is_stored(producer.events(), stored).await
         {
-            self.contacts.meet(topic, partition);
+            self.first_produce.meet(topic, partition);
         }
         Ok(())
     }
@@ -207,11 +207,11 @@ impl Dispatch {
 }
 
 /// Whether a watched record was stored; if not, its batch knows what became of it.
-async fn is_stored(link: &Link, mut stored: oneshot::Receiver<()>) -> bool {
+async fn is_stored(events: &ProducerEvents, mut stored: oneshot::Receiver<()>) -> bool {
     loop {
         match timeout(ENDED_WAIT, &mut stored).await {
             Ok(stored) => return stored.is_ok(),
-            Err(_) if link.is_ended() => return false,
+            Err(_) if events.is_ended() => return false,
             Err(_) => {}
         }
     }

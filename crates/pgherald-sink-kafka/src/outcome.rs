@@ -9,7 +9,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use crate::{
     delivery::{Failure, Reports},
     error::Fault,
-    link::Link,
+    producer_events::ProducerEvents,
 };
 
 /// Why a batch was not published to its end.
@@ -46,14 +46,14 @@ impl Asked {
 
 /// Waits for the last report of what was sent.
 pub(crate) fn confirmation(
-    link: Arc<Link>,
+    events: Arc<ProducerEvents>,
     reports: Reports,
     asked: Asked,
     rest: Option<Rest>,
 ) -> Confirmation {
     async move {
         match reports.await {
-            Ok(failures) => settle(&failures, link.ended(), &asked, rest),
+            Ok(failures) => settle(&failures, events.ended(), &asked, rest),
             Err(_) => abandoned(&asked, rest),
         }
     }

@@ -1,7 +1,7 @@
 //! The partition of a key, as librdkafka and other clients choose it.
 //!
 //! It is chosen here and not by librdkafka, which learns at any time that a topic has more partitions:
-//! whether a partition has stored anything of this producer (see `contact`) must be known before a
+//! whether a partition has stored anything of this producer (see `first_produce`) must be known before a
 //! record is sent there.
 
 use std::str::FromStr;

@@ -17,9 +17,9 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use crate::{
     error::Fault,
     files::TlsFile,
-    link::{Context, Link},
-    memory::Memory,
+    producer_events::{Context, ProducerEvents},
     settings::KafkaSettings,
+    sink_state::SinkState,
 };
 
 /// How long one round of serving callbacks lasts, and so how long an end may go unnoticed.
@@ -34,8 +34,8 @@ pub(crate) type Client = BaseProducer<Context>;
 pub(crate) struct Producer {
     /// `Some` until the drop.
     client: Option<Arc<Client>>,
-    link: Arc<Link>,
-    memory: Arc<Memory>,
+    events: Arc<ProducerEvents>,
+    sink_state: Arc<SinkState>,
     serving: Option<JoinHandle<()>>,
 }
 
@@ -61,21 +61,21 @@ impl Producer {
     /// at a time, so that a refused one is no reason to give up the producer.
     pub(crate) async fn start(
         settings: &KafkaSettings,
-        memory: &Arc<Memory>,
+        sink_state: &Arc<SinkState>,
         singly: bool,
     ) -> Result<Self, Fault> {
-        let link = Arc::new(Link::default());
-        let (dynamic, memory) = (settings.topic.is_dynamic(), memory.clone());
+        let events = Arc::new(ProducerEvents::default());
+        let (dynamic, sink_state) = (settings.topic.is_dynamic(), sink_state.clone());
         let context = Context {
-            link: link.clone(),
-            memory: memory.clone(),
+            events: events.clone(),
+            sink_state: sink_state.clone(),
             client: OnceLock::new(),
             writes_to: settings.writes_to(),
             dynamic,
             sasl: settings.property("sasl.mechanism").is_some(),
             singly,
         };
-        let config = configure(settings, &memory, singly)?;
+        let config = configure(settings, &sink_state, singly)?;
         let files = settings.files.clone();
         let create = move || {
             files.iter().try_for_each(TlsFile::inspect)?;
@@ -87,14 +87,14 @@ impl Producer {
         // Set once, here.
         let _ = client.context().client.set(Arc::downgrade(&client));
         let serving = spawn_blocking({
-            let (client, link) = (client.clone(), link.clone());
-            move || serve(&client, &link)
+            let (client, events) = (client.clone(), events.clone());
+            move || serve(&client, &events)
         });
-        Ok(Self { client: Some(client), link, memory, serving: Some(serving) })
+        Ok(Self { client: Some(client), events, sink_state, serving: Some(serving) })
     }
 
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        &self.link
+    pub(crate) fn events(&self) -> &Arc<ProducerEvents> {
+        &self.events
     }
 
     pub(crate) fn client(&self) -> &Arc<Client> {
@@ -124,16 +124,16 @@ impl Drop for Producer {
     fn drop(&mut self) {
         // The serving thread is left with the last reference: closing a client blocks.
         self.client = None;
-        self.link.close();
+        self.events.close();
         if let Some(serving) = self.serving.take() {
-            self.memory.retire(serving);
+            self.sink_state.retire(serving);
         }
     }
 }
 
 fn configure(
     settings: &KafkaSettings,
-    memory: &Memory,
+    sink_state: &SinkState,
     singly: bool,
 ) -> Result<ClientConfig, FileFault> {
     let mut config = settings.client()?;
@@ -141,7 +141,7 @@ fn configure(
         config.set("enable.gapless.guarantee", "false");
     }
     tell_of_ids(&mut config);
-    if let Some(bytes) = memory.batch_bytes() {
+    if let Some(bytes) = sink_state.batch_bytes() {
         config.set("batch.size", bytes.to_string());
     }
     Ok(config)
@@ -158,20 +158,20 @@ fn tell_of_ids(config: &mut ClientConfig) {
 
 /// Serves callbacks until the producer is dropped. After the session's end what still waits is
 /// taken back, so that it cannot overtake what failed.
-fn serve(client: &Client, link: &Link) {
+fn serve(client: &Client, events: &ProducerEvents) {
     let (mut purged, mut over) = (false, false);
-    while !link.is_closed() {
+    while !events.is_closed() {
         // A poll spins through its last millisecond: a producer that has nothing to report is only
         // looked at.
-        let open = link.wait_for_batch(IDLE_POLL);
+        let open = events.wait_for_batch(IDLE_POLL);
         client.poll(if open { POLL } else { Duration::ZERO });
         // Seen before: what reported records say came first.
         if let Some((_, fault)) =
             client.context().end().filter(|_| std::mem::replace(&mut over, true))
         {
-            link.end(fault);
+            events.end(fault);
         }
-        if !purged && link.is_ended() {
+        if !purged && events.is_ended() {
             client.purge(PurgeConfig::default().queue());
             purged = true;
         }

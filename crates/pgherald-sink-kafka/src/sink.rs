@@ -6,15 +6,15 @@ use futures_util::{FutureExt as _, future::BoxFuture};
 use pgherald_core::{FlowContext, Opened, Sink, SinkError};
 
 use crate::{
-    cluster, error::Fault, memory::Memory, metrics, producer::Producer, settings::KafkaSettings,
-    writer::KafkaWriter,
+    cluster, error::Fault, metrics, producer::Producer, settings::KafkaSettings,
+    sink_state::SinkState, writer::KafkaWriter,
 };
 
 /// Publishes one flow to Kafka: idempotent, with `acks=all`, in order of each partition.
 pub struct KafkaSink {
     settings: Arc<KafkaSettings>,
     context: FlowContext,
-    memory: Arc<Memory>,
+    sink_state: Arc<SinkState>,
 }
 
 impl KafkaSink {
@@ -22,18 +22,18 @@ impl KafkaSink {
     #[must_use]
     pub fn new(settings: KafkaSettings, context: FlowContext) -> Self {
         let refused = metrics::batches_refused(&context.pipeline, &context.sink);
-        let memory = Arc::new(Memory::new(refused));
-        Self { settings: Arc::new(settings), context, memory }
+        let sink_state = Arc::new(SinkState::new(refused));
+        Self { settings: Arc::new(settings), context, sink_state }
     }
 
     async fn open_writer(&self) -> Result<KafkaWriter, Fault> {
-        self.memory.wait_for_retired().await?;
-        let singly = self.memory.isolates();
-        let producer = Producer::start(&self.settings, &self.memory, singly).await?;
+        self.sink_state.wait_for_retired().await?;
+        let singly = self.sink_state.isolates();
+        let producer = Producer::start(&self.settings, &self.sink_state, singly).await?;
         self.find_topics(&producer).await?;
         cluster::identified(&producer).await?;
-        let (settings, memory) = (self.settings.clone(), self.memory.clone());
-        Ok(KafkaWriter::new(settings, &self.context, memory, producer))
+        let (settings, sink_state) = (self.settings.clone(), self.sink_state.clone());
+        Ok(KafkaWriter::new(settings, &self.context, sink_state, producer))
     }
 
     /// Looks for every topic that the configuration names, and creates what is missing if it may.

@@ -10,14 +10,14 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::watch;
 
 use crate::{
+    connection_monitor::{self, ConnectionMonitor},
     delivery::Failure,
     dispatch::{Dispatch, Item},
     error::{Class, Fault, Refusal},
-    memory::Memory,
     outcome::{Asked, Rest, Stop, confirmation, settle},
     producer::Producer,
-    pulse::{self, Pulse},
     settings::KafkaSettings,
+    sink_state::SinkState,
 };
 
 /// How many messages in a row must be taken, one at a time, before batches are sent again.
@@ -30,10 +30,10 @@ const BATCH_BYTES: usize = 1_000_000;
 /// refused as a whole is published again one message at a time.
 pub(crate) struct KafkaWriter {
     settings: Arc<KafkaSettings>,
-    memory: Arc<Memory>,
+    sink_state: Arc<SinkState>,
     producer: Producer,
     dispatch: Dispatch,
-    pulse: Pulse,
+    monitor: ConnectionMonitor,
     standing: watch::Sender<Standing>,
     isolation: Option<Isolation>,
 }
@@ -51,20 +51,20 @@ impl KafkaWriter {
     pub(crate) fn new(
         settings: Arc<KafkaSettings>,
         context: &FlowContext,
-        memory: Arc<Memory>,
+        sink_state: Arc<SinkState>,
         producer: Producer,
     ) -> Self {
         let dispatch = Dispatch::new(settings.clone(), context);
-        let pulse = Pulse::new(&settings.configured_topics());
-        let isolation = memory.isolates().then(Isolation::default);
+        let monitor = ConnectionMonitor::new(&settings.configured_topics());
+        let isolation = sink_state.isolates().then(Isolation::default);
         let standing = watch::Sender::new(None);
-        Self { settings, memory, producer, dispatch, pulse, standing, isolation }
+        Self { settings, sink_state, producer, dispatch, monitor, standing, isolation }
     }
 
     async fn publish_all(&mut self, batch: &Batch, only: &Only) -> Published {
-        let link = self.producer.link().clone();
+        let events = self.producer.events().clone();
         self.dispatch.begin_batch();
-        let (number, reports) = link.begin();
+        let (number, reports) = events.begin();
         let (mut sent, mut rest) = (0, None);
         for from in only.places(batch.messages.len()) {
             let item = item(batch, from, number);
@@ -73,10 +73,10 @@ impl KafkaWriter {
                 break;
             }
         }
-        link.seal(number, sent);
+        events.seal(number, sent);
         self.note(rest.as_ref());
         let stopped = rest.is_some();
-        let confirmation = confirmation(link, reports, asked(batch, only), rest);
+        let confirmation = confirmation(events, reports, asked(batch, only), rest);
         Published { confirmation, stopped }
     }
 
@@ -84,7 +84,7 @@ impl KafkaWriter {
     async fn send(&mut self, item: Item<'_>, sent: &mut u32) -> Result<(), Stop> {
         let topic = self.dispatch.a_topic().clone();
         let sending = self.dispatch.send(&self.producer, item, sent);
-        self.pulse.while_waiting(&self.producer, &topic, &self.standing, sending).await
+        self.monitor.while_waiting(&self.producer, &topic, &self.standing, sending).await
     }
 
     /// Publishes one message at a time and awaits each, so that a refusal is its own.
@@ -103,13 +103,13 @@ impl KafkaWriter {
     }
 
     async fn publish_one(&mut self, batch: &Batch, from: usize) -> Result<(), Stop> {
-        let link = self.producer.link().clone();
-        let (number, reports) = link.begin();
+        let events = self.producer.events().clone();
+        let (number, reports) = events.begin();
         let mut sent = 0;
         let taken = self.send(item(batch, from, number), &mut sent).await;
-        link.seal(number, sent);
+        events.seal(number, sent);
         let (topic, standing) = (self.dispatch.a_topic(), &self.standing);
-        let reports = self.pulse.while_waiting(&self.producer, topic, standing, reports).await;
+        let reports = self.monitor.while_waiting(&self.producer, topic, standing, reports).await;
         let failures = reports.map_err(|_| Stop::Fault(Fault::Dropped))?;
         taken?;
         let isolation = self.isolation.get_or_insert_default();
@@ -132,7 +132,7 @@ impl KafkaWriter {
                 Stop::Rejected(Refusal::Broker(code).into())
             }
             _ => {
-                let ended = self.producer.link().ended();
+                let ended = self.producer.events().ended();
                 let topic = self.dispatch.topic_of(message);
                 let topic = topic.as_ref().unwrap_or(self.dispatch.a_topic());
                 Stop::Fault(ended.unwrap_or_else(|| Fault::of_delivery(code, topic, dynamic)))
@@ -143,7 +143,7 @@ impl KafkaWriter {
     /// A fault that publishing found ends the session.
     fn note(&self, rest: Option<&Rest>) {
         if let Some(Rest { stop: Stop::Fault(fault), .. }) = rest {
-            self.producer.link().end(fault.clone());
+            self.producer.events().end(fault.clone());
         }
     }
 
@@ -154,8 +154,8 @@ impl KafkaWriter {
             return Ok(());
         }
         let configured = self.settings.property("batch.size").and_then(|text| text.parse().ok());
-        self.memory.isolated(found, configured.unwrap_or(BATCH_BYTES));
-        self.producer = Producer::start(&self.settings, &self.memory, false).await?;
+        self.sink_state.isolated(found, configured.unwrap_or(BATCH_BYTES));
+        self.producer = Producer::start(&self.settings, &self.sink_state, false).await?;
         self.dispatch.begin_anew();
         self.isolation = None;
         Ok(())
@@ -169,7 +169,7 @@ impl Writer for KafkaWriter {
         only: &'a Only,
     ) -> BoxFuture<'a, Result<Published, SinkError>> {
         async move {
-            if let Some(fault) = self.producer.link().ended() {
+            if let Some(fault) = self.producer.events().ended() {
                 return Err(fault.into());
             }
             self.end_isolation().await?;
@@ -183,8 +183,8 @@ impl Writer for KafkaWriter {
 
     fn event(&mut self) -> BoxFuture<'_, Event> {
         async {
-            let event = self.pulse.event(&self.producer, self.dispatch.a_topic()).await;
-            pulse::tell(&self.standing, &event);
+            let event = self.monitor.event(&self.producer, self.dispatch.a_topic()).await;
+            connection_monitor::tell(&self.standing, &event);
             event
         }
         .boxed()

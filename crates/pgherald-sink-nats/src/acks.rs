@@ -18,7 +18,7 @@ pub(crate) const ACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A connection with one inbox: messages are numbered in the order in which they are sent, and
 /// every answer carries its message's number.
-pub(crate) struct Link {
+pub(crate) struct Publisher {
     connection: Connection,
     answers: Subscriber,
     inbox: String,
@@ -39,7 +39,7 @@ pub(crate) enum Reply {
     Refused(NatsError),
 }
 
-/// The next thing that happens on a link.
+/// What the server says next.
 #[derive(Debug)]
 pub(crate) enum Heard {
     /// An answer to the message of that number.
@@ -48,7 +48,7 @@ pub(crate) enum Heard {
     Denied(String),
 }
 
-impl Link {
+impl Publisher {
     pub(crate) async fn new(connection: Connection) -> Result<Self, NatsError> {
         let inbox = connection.client.new_inbox();
         let answers = connection
@@ -66,7 +66,7 @@ impl Link {
         })
     }
 
-    /// Text that no other link has, for the ids of atomic batches.
+    /// Unique among publishers, for the ids of atomic batches.
     pub(crate) fn unique(&self) -> &str {
         self.inbox.rsplit('.').next().unwrap_or(&self.inbox)
     }
@@ -76,7 +76,7 @@ impl Link {
         self.next
     }
 
-    /// The subject on which this link hears itself.
+    /// The subject on which this publisher hears itself.
     pub(crate) fn echo(&self) -> Subject {
         Subject::from(format!("{}.{}", self.inbox, self.next))
     }

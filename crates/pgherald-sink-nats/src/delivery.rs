@@ -9,17 +9,17 @@ use metrics::Counter;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    acks::{Heard, Link, Reply},
+    acks::{Heard, Publisher, Reply},
     error::{Class, Fault, NatsError},
     headers::Names,
     jobs::{Job, Jobs},
 };
 
-pub(crate) use self::chain::Pace;
+pub(crate) use self::chain::SendWindow;
 
 /// How messages are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum PublishMode {
     /// Atomic batches, one in flight; the stream allows them.
     Atomic,
     /// A chain of messages, each stored only directly behind its predecessor.
@@ -30,21 +30,21 @@ pub(crate) enum Way {
 
 /// Everything that the task of one writer owns.
 pub(crate) struct Delivery {
-    link: Link,
+    publisher: Publisher,
     jobs: Jobs,
     inbound: mpsc::Receiver<Job>,
-    way: Way,
-    pace: Pace,
+    mode: PublishMode,
+    send_window: SendWindow,
     /// The stream whose word counts.
     stream: String,
     duplicates: Counter,
     names: Names,
-    /// How many pieces at the front of the jobs may have arrived.
+    /// How many outgoing messages at the front of the jobs may have arrived.
     sent: usize,
 }
 
 /// What the server says while something is unanswered.
-enum Answer {
+enum ServerAnswer {
     /// About one message, counted from the first unanswered one.
     Reply(usize, Reply),
     /// About some message to this subject: no permission.
@@ -65,14 +65,14 @@ impl From<NatsError> for Stop {
 
 impl Delivery {
     pub(crate) fn new(
-        link: Link,
+        publisher: Publisher,
         inbound: mpsc::Receiver<Job>,
-        way: Way,
+        mode: PublishMode,
         stream: String,
         duplicates: Counter,
     ) -> Self {
-        let (jobs, pace, names) = (Jobs::default(), Pace::default(), Names::default());
-        Self { link, jobs, inbound, way, pace, stream, duplicates, names, sent: 0 }
+        let (jobs, send_window, names) = (Jobs::default(), SendWindow::default(), Names::default());
+        Self { publisher, jobs, inbound, mode, send_window, stream, duplicates, names, sent: 0 }
     }
 
     /// Delivers until the writer is dropped or the session is over; then says why.
@@ -98,10 +98,10 @@ impl Delivery {
         if self.jobs.is_empty() {
             return self.idle().await;
         }
-        match self.way {
-            Way::Atomic => self.atomic().await,
-            Way::Chain => self.chain(usize::MAX).await,
-            Way::Core => self.core().await,
+        match self.mode {
+            PublishMode::Atomic => self.atomic().await,
+            PublishMode::Chain => self.chain(usize::MAX).await,
+            PublishMode::Core => self.core().await,
         }
     }
 
@@ -109,7 +109,7 @@ impl Delivery {
     async fn idle(&mut self) -> Result<(), Stop> {
         tokio::select! {
             biased;
-            error = self.link.ended() => Err(error.into()),
+            error = self.publisher.ended() => Err(error.into()),
             job = self.inbound.recv() => {
                 self.jobs.take(job.ok_or(Stop::Dropped)?);
                 Ok(())
@@ -125,16 +125,16 @@ impl Delivery {
     }
 
     /// Waits for an answer to one of the messages from number `first` on.
-    async fn answer(&mut self, first: u64) -> Result<Answer, Stop> {
+    async fn answer(&mut self, first: u64) -> Result<ServerAnswer, Stop> {
         loop {
-            match self.link.hear().await? {
+            match self.publisher.hear().await? {
                 Heard::Reply(number, reply) if number >= first => {
                     let index = usize::try_from(number - first).expect("a window fits");
-                    return Ok(Answer::Reply(index, self.of_our_stream(reply)));
+                    return Ok(ServerAnswer::Reply(index, self.of_our_stream(reply)));
                 }
                 // An answer to something that is long settled.
                 Heard::Reply(..) => {}
-                Heard::Denied(subject) => return Ok(Answer::Denied(subject)),
+                Heard::Denied(subject) => return Ok(ServerAnswer::Denied(subject)),
             }
         }
     }
@@ -149,16 +149,16 @@ impl Delivery {
         }
     }
 
-    /// The first piece is refused: either that message's fault, or the end of the session.
+    /// The first outgoing message is refused: either that message's fault, or the end of the session.
     fn refuse_front(&mut self, error: NatsError) -> Result<(), Stop> {
-        let configured = self.jobs.piece(0).configured;
+        let configured = self.jobs.outgoing(0).configured;
         let class = match &error {
             // A destination that a message's own data names, and that is denied to us.
             NatsError::Denied(_) if !configured => Class::Rejected,
             error => error.class(),
         };
         if class != Class::Rejected {
-            let id = self.jobs.piece(0).headers.get(NATS_MESSAGE_ID.as_ref());
+            let id = self.jobs.outgoing(0).headers.get(NATS_MESSAGE_ID.as_ref());
             let fault = match id {
                 Some(id) => Fault::about(error, id),
                 None => error.into(),

@@ -1,4 +1,4 @@
-//! From a message to the pieces that go to the server.
+//! From a message to the outgoing messages that go to the server.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,7 +12,7 @@ use pgherald_core::{Binding, Body, BoxError, FlowContext, Message, WrapError, Wr
 use crate::{
     NatsSettings,
     headers::{Builder, Headers},
-    jobs::Piece,
+    jobs::Outgoing,
     subject::Subjects,
 };
 
@@ -32,7 +32,7 @@ pub(crate) struct Limits {
     pub(crate) bound: Option<Vec<String>>,
 }
 
-/// Why no piece can be made of a message.
+/// Why no outgoing message can be made of a message.
 #[derive(Debug)]
 pub(crate) enum Refusal {
     /// Whatever the server takes.
@@ -62,7 +62,7 @@ impl From<WrapError> for Refusal {
     }
 }
 
-/// Turns messages into pieces.
+/// Turns messages into outgoing messages.
 pub(crate) struct Encoder {
     wrapper: Wrapper,
     subjects: Subjects,
@@ -96,7 +96,7 @@ impl Encoder {
         self.cached.clear();
     }
 
-    /// Appends the pieces of one message: one, or for a gap one for each destination.
+    /// Appends the outgoing messages of one message: one, or for a gap one for each destination.
     ///
     /// # Errors
     /// The message will never be accepted; nothing was appended.
@@ -104,7 +104,7 @@ impl Encoder {
         &mut self,
         place: u32,
         message: &Message,
-        pieces: &mut Vec<Piece>,
+        outgoings: &mut Vec<Outgoing>,
     ) -> Result<(), Refusal> {
         match &message.body {
             Body::Unreadable(why) => Err(Refusal::Message(why.to_string().into())),
@@ -115,7 +115,7 @@ impl Encoder {
                 let id = format!("{}{}", self.id_prefix, message.id);
                 let headers = self.headers(message, &id, payload.len())?;
                 let configured = self.configured;
-                pieces.push(Piece { place, subject, headers, payload, configured });
+                outgoings.push(Outgoing { place, subject, headers, payload, configured });
                 Ok(())
             }
             Body::Gap(gap) => {
@@ -127,9 +127,9 @@ impl Encoder {
                     let id = format!("{}{}/{subject}", self.id_prefix, message.id);
                     let headers = self.headers(message, &id, payload.len())?;
                     let (subject, payload) = (Subject::from(subject), payload.clone());
-                    encoded.push(Piece { place, subject, headers, payload, configured: true });
+                    encoded.push(Outgoing { place, subject, headers, payload, configured: true });
                 }
-                pieces.append(&mut encoded);
+                outgoings.append(&mut encoded);
                 Ok(())
             }
         }

@@ -1,4 +1,4 @@
-//! Batches on their way: pieces in one order, settled from the front.
+//! Batches on their way: outgoing messages in one order, settled from the front.
 
 use std::collections::VecDeque;
 
@@ -9,9 +9,9 @@ use tokio::sync::oneshot;
 
 use crate::{error::Fault, headers::Headers};
 
-/// One message as it goes to the server. A message is one piece; a gap is one for each destination.
+/// One message as it goes to the server. A message is one of these; a gap is one for each destination.
 #[derive(Clone, Debug)]
-pub(crate) struct Piece {
+pub(crate) struct Outgoing {
     /// The message's place in its batch.
     pub(crate) place: u32,
     pub(crate) subject: Subject,
@@ -23,7 +23,7 @@ pub(crate) struct Piece {
 
 /// One batch, as the writer hands it over.
 pub(crate) struct Job {
-    pub(crate) pieces: Vec<Piece>,
+    pub(crate) outgoings: Vec<Outgoing>,
     /// What the writer itself found: a rejected message, and the unsent ones behind it.
     pub(crate) open: Vec<(u32, Open)>,
     /// Core had heard of every earlier outcome when it published this batch.
@@ -34,9 +34,9 @@ pub(crate) struct Job {
 /// Batches that have no outcome yet.
 #[derive(Default)]
 pub(crate) struct Jobs {
-    /// The pieces of all jobs, in order.
-    pieces: VecDeque<Piece>,
-    /// The first job owns the first `left` pieces.
+    /// The outgoing messages of all jobs, in order.
+    outgoings: VecDeque<Outgoing>,
+    /// The first job owns the first `left` outgoing messages.
     jobs: VecDeque<Waiting>,
     /// A message was refused, and core has not heard of it: nothing may overtake it.
     refused: bool,
@@ -52,39 +52,39 @@ impl Jobs {
     /// Takes a batch in; behind a refusal that core has not heard of, it comes back unsent.
     pub(crate) fn take(&mut self, job: Job) {
         self.refused &= !job.informed;
-        let waiting = Waiting { left: job.pieces.len(), open: job.open, done: job.done };
+        let waiting = Waiting { left: job.outgoings.len(), open: job.open, done: job.done };
         if self.refused {
-            let open = unsent(job.pieces.iter());
+            let open = unsent(job.outgoings.iter());
             waiting.resolve(open, None);
             return;
         }
-        self.pieces.extend(job.pieces);
+        self.outgoings.extend(job.outgoings);
         self.jobs.push_back(waiting);
         self.settle_front();
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+        self.outgoings.is_empty()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.pieces.len()
+        self.outgoings.len()
     }
 
-    pub(crate) fn piece(&self, index: usize) -> &Piece {
-        &self.pieces[index]
+    pub(crate) fn outgoing(&self, index: usize) -> &Outgoing {
+        &self.outgoings[index]
     }
 
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = &Piece> {
-        self.pieces.iter()
+    pub(crate) fn outgoings(&self) -> impl Iterator<Item = &Outgoing> {
+        self.outgoings.iter()
     }
 
-    /// The first `count` pieces are confirmed.
+    /// The first `count` outgoing messages are confirmed.
     pub(crate) fn confirm(&mut self, count: usize) {
-        self.pieces.drain(..count);
+        self.outgoings.drain(..count);
         let mut rest = count;
         while rest > 0 {
-            let front = self.jobs.front_mut().expect("every piece has its job");
+            let front = self.jobs.front_mut().expect("every outgoing has its job");
             let taken = rest.min(front.left);
             front.left -= taken;
             rest -= taken;
@@ -99,7 +99,7 @@ impl Jobs {
         }
     }
 
-    /// The first piece is refused for good: its message is rejected, and everything behind it
+    /// The first outgoing message is refused for good: its message is rejected, and everything behind it
     /// comes back unsent.
     pub(crate) fn reject_front(&mut self, why: BoxError) {
         let mut why = Some(why);
@@ -107,7 +107,7 @@ impl Jobs {
         self.refused = true;
     }
 
-    /// The session is over: the first `sent` pieces may have arrived, the rest was not sent.
+    /// The session is over: the first `sent` outgoing messages may have arrived, the rest was not sent.
     pub(crate) fn fail(&mut self, sent: usize, fault: &Fault) {
         self.resolve_all(
             Some(fault),
@@ -118,14 +118,14 @@ impl Jobs {
     }
 
     fn resolve_all(&mut self, fault: Option<&Fault>, mut open: impl FnMut(usize) -> Open) {
-        let pieces = std::mem::take(&mut self.pieces);
-        let mut pieces = pieces.iter().enumerate();
+        let outgoings = std::mem::take(&mut self.outgoings);
+        let mut outgoings = outgoings.iter().enumerate();
         for job in self.jobs.drain(..) {
             let mut named: Vec<(u32, Open)> = Vec::new();
-            for (index, piece) in pieces.by_ref().take(job.left) {
+            for (index, outgoing) in outgoings.by_ref().take(job.left) {
                 let fate = open(index);
-                if named.last().is_none_or(|(place, _)| *place != piece.place) {
-                    named.push((piece.place, fate));
+                if named.last().is_none_or(|(place, _)| *place != outgoing.place) {
+                    named.push((outgoing.place, fate));
                 }
             }
             job.resolve(named, fault);
@@ -133,11 +133,11 @@ impl Jobs {
     }
 }
 
-fn unsent<'a>(pieces: impl Iterator<Item = &'a Piece>) -> Vec<(u32, Open)> {
+fn unsent<'a>(outgoings: impl Iterator<Item = &'a Outgoing>) -> Vec<(u32, Open)> {
     let mut open: Vec<(u32, Open)> = Vec::new();
-    for piece in pieces {
-        if open.last().is_none_or(|(place, _)| *place != piece.place) {
-            open.push((piece.place, Open::Unsent));
+    for outgoing in outgoings {
+        if open.last().is_none_or(|(place, _)| *place != outgoing.place) {
+            open.push((outgoing.place, Open::Unsent));
         }
     }
     open

@@ -4,7 +4,7 @@
 //! task of its own, which owns the connection:
 //!
 //! ```text
-//! publish ──▶ encoder ──pieces──▶ delivery ──▶ atomic batches | a chain | core NATS
+//! publish ──▶ encoder ──outgoing messages──▶ delivery ──▶ atomic batches | a chain | core NATS
 //!                                    └── acknowledgements settle the oldest job first
 //! ```
 //!

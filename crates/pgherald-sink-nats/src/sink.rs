@@ -14,12 +14,12 @@ use tokio::{
 
 use crate::{
     NatsSettings,
-    acks::Link,
+    acks::Publisher,
     connection::connect,
-    delivery::{Delivery, Way},
+    delivery::{Delivery, PublishMode},
     encoder::{Encoder, Limits, Refusal},
     error::{Fault, NatsError},
-    jobs::{Job, Piece},
+    jobs::{Job, Outgoing},
     limits::LimitsReader,
     metrics::broker_duplicates,
     stream,
@@ -53,21 +53,25 @@ impl NatsSink {
             message_bytes: stream::message_bytes_max(&connection.client, None),
             bound: None,
         };
-        let (mut way, mut stream_name) = (Way::Core, String::new());
+        let (mut mode, mut stream_name) = (PublishMode::Core, String::new());
         if let Some(wanted) = &self.settings.stream {
             let info = stream::find_or_create(&mut connection, &self.settings, wanted).await?;
             stream::usable(&info, &destinations(&self.settings, &self.context))?;
             limits.message_bytes = stream::message_bytes_max(&connection.client, Some(&info));
             limits.bound = Some(stream::patterns(&info));
-            way = if info.config.allow_atomic_publish { Way::Atomic } else { Way::Chain };
+            mode = if info.config.allow_atomic_publish {
+                PublishMode::Atomic
+            } else {
+                PublishMode::Chain
+            };
             stream_name = info.config.name;
         }
         let wanted = destinations(&self.settings, &self.context);
         let reader = LimitsReader::new(&self.settings, wanted, &connection);
-        let link = Link::new(connection).await?;
+        let publisher = Publisher::new(connection).await?;
         let encoder = Encoder::new(&self.settings, &self.context, limits);
         Ok(NatsWriter::start(encoder, reader, |inbound| {
-            Delivery::new(link, inbound, way, stream_name, self.duplicates.clone())
+            Delivery::new(publisher, inbound, mode, stream_name, self.duplicates.clone())
         }))
     }
 }
@@ -93,7 +97,7 @@ impl Sink for NatsSink {
 
 /// A batch as it goes to the server, and what is left of it.
 struct Encoded {
-    pieces: Vec<Piece>,
+    outgoings: Vec<Outgoing>,
     open: Vec<(u32, Open)>,
     /// What the server takes refuses a message.
     by_limit: bool,
@@ -137,19 +141,20 @@ impl NatsWriter {
 
     /// Encodes up to the first message that will never be accepted.
     fn encode_once(&mut self, batch: &Batch, only: &Only) -> Encoded {
-        let (mut pieces, mut open) = (Vec::with_capacity(batch.messages.len()), Vec::new());
+        let (mut outgoings, mut open) = (Vec::with_capacity(batch.messages.len()), Vec::new());
         let mut by_limit = false;
         for index in only.places(batch.messages.len()) {
             let place = u32::try_from(index).expect("a batch has fewer than 2^32 messages");
             if !open.is_empty() {
                 open.push((place, Open::Unsent));
-            } else if let Err(why) = self.encoder.encode(place, &batch.messages[index], &mut pieces)
+            } else if let Err(why) =
+                self.encoder.encode(place, &batch.messages[index], &mut outgoings)
             {
                 by_limit = matches!(why, Refusal::ByLimit(_));
                 open.push((place, Open::Rejected(why.into())));
             }
         }
-        Encoded { pieces, open, by_limit }
+        Encoded { outgoings, open, by_limit }
     }
 
     async fn hand_over(&mut self, batch: &Batch, only: &Only) -> Result<Published, SinkError> {
@@ -157,12 +162,13 @@ impl NatsWriter {
             return Err(fault.session());
         }
         let encoded = self.encode(batch, only).await;
-        let Encoded { pieces, open, .. } = encoded.map_err(|error| Fault::from(error).session())?;
+        let Encoded { outgoings, open, .. } =
+            encoded.map_err(|error| Fault::from(error).session())?;
         let stopped = !open.is_empty();
-        let places = pieces.iter().map(|piece| piece.place).collect();
+        let places = outgoings.iter().map(|outgoing| outgoing.place).collect();
         let informed = self.outcomes.are_heard();
         let (done, confirmation) = self.outcomes.promise(places, dropped);
-        let job = Job { pieces, open, informed, done };
+        let job = Job { outgoings, open, informed, done };
         if self.jobs.send(job).await.is_err() {
             return Err(self.fault().session());
         }

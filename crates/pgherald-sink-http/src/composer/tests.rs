@@ -55,14 +55,17 @@ fn gap() -> Message {
     Message { key: None, headers, body: Body::Gap(gap), ..message(0, &[]) }
 }
 
-fn parcel(messages: impl IntoIterator<Item = Message>) -> Vec<Item> {
+fn request_batch(messages: impl IntoIterator<Item = Message>) -> Vec<Item> {
     let item = |message| Item { job: 0, place: 0, number: 0, alone: false, message };
     messages.into_iter().map(item).collect()
 }
 
 /// The headers of a request as text, and its body.
-async fn composed((composer, access): &(Composer, Access), parcel: &[Item]) -> (HeaderMap, Value) {
-    let request = composer.compose(access, parcel, 7).unwrap();
+async fn composed(
+    (composer, access): &(Composer, Access),
+    request_batch: &[Item],
+) -> (HeaderMap, Value) {
+    let request = composer.compose(access, request_batch, 7).unwrap();
     assert_eq!(request.method(), Method::POST);
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
@@ -73,7 +76,7 @@ async fn composed((composer, access): &(Composer, Access), parcel: &[Item]) -> (
 async fn a_binary_message_is_its_payload_with_its_attributes_as_headers() {
     let composer = composer(Envelope::Binary, json!({}));
     let message = message(7, &[("X-Tenant", "grün"), ("ce-type", "order.paid")]);
-    let (headers, body) = composed(&composer, &parcel([message])).await;
+    let (headers, body) = composed(&composer, &request_batch([message])).await;
     let expected = [
         ("user-agent", concat!("pgherald/", env!("CARGO_PKG_VERSION"))),
         ("ce-specversion", "1.0"),
@@ -100,16 +103,17 @@ async fn every_request_of_a_batch_sink_is_a_batch() {
     let own = [("X-Tenant", "a"), ("Content-Type", "text/plain")];
     for one in [message(1, &[]), message(1, &own), gap()] {
         let id = one.id.to_string();
-        let (headers, body) = composed(&composer, &parcel([one])).await;
+        let (headers, body) = composed(&composer, &request_batch([one])).await;
         assert_eq!(headers["content-type"], "application/cloudevents-batch+json");
         assert_eq!(headers["webhook-id"], id, "the id of a batch of one is the message's");
         let documents = body.as_array().expect("an array");
         assert_eq!((documents.len(), documents[0]["id"].as_str()), (1, Some(&*id)));
         assert_eq!(headers.get_all("content-type").iter().count(), 1);
     }
-    let (headers, _) = composed(&composer, &parcel([message(1, &own)])).await;
+    let (headers, _) = composed(&composer, &request_batch([message(1, &own)])).await;
     assert_eq!(headers["x-tenant"], "a", "its own headers stay headers");
-    let (headers, body) = composed(&composer, &parcel([message(1, &[]), message(2, &[])])).await;
+    let (headers, body) =
+        composed(&composer, &request_batch([message(1, &[]), message(2, &[])])).await;
     assert_eq!(headers["content-type"], "application/cloudevents-batch+json");
     assert_eq!(headers["webhook-id"], "5e55-1+2");
     let ids: Vec<_> = body.as_array().unwrap().iter().map(|it| it["id"].clone()).collect();
@@ -125,7 +129,7 @@ async fn an_empty_body_says_that_it_is_empty() {
         (Body::Payload(Bytes::from_static(b"x")), None),
     ] {
         let message = Message { body, ..message(1, &[]) };
-        let request = composer.0.compose(&composer.1, &parcel([message]), 7).unwrap();
+        let request = composer.0.compose(&composer.1, &request_batch([message]), 7).unwrap();
         let said = request.headers().get("content-length").map(|it| it.to_str().unwrap());
         assert_eq!(said, length, "the client sets any other");
     }
@@ -170,13 +174,13 @@ async fn the_operator_has_the_last_word_and_gaps_their_own_address() {
     });
     let composer = composer(Envelope::None, more);
     let message = message(1, &[("x-api-key", "theirs"), ("user-agent", "them")]);
-    let (headers, _) = composed(&composer, &parcel([message])).await;
+    let (headers, _) = composed(&composer, &request_batch([message])).await;
     assert_eq!(
         (&headers["x-api-key"], &headers["user-agent"]),
         (&"ours".parse().unwrap(), &"us".parse().unwrap())
     );
     assert!(!headers.contains_key("authorization") && !headers.contains_key("ce-id"));
-    let gap = parcel([gap()]);
+    let gap = request_batch([gap()]);
     assert_eq!(Composer::target(&composer.1, &gap).origin, "https://gaps");
     let (headers, body) = composed(&composer, &gap).await;
     assert_eq!(headers["ce-type"], "pgherald.gap");

@@ -20,7 +20,7 @@ enum Act {
     Push(Kind, bool),
     /// Starts what may be started.
     Next,
-    /// One of the parcels under way is answered.
+    /// One of the requests under way is answered.
     Settle(usize),
     /// One of them is refused as a whole, if it has several messages.
     Split(usize),
@@ -69,7 +69,7 @@ fn item(number: u64, kind: Kind, alone: bool) -> Item {
 struct Model {
     schedule: Schedule,
     pushed: Vec<Item>,
-    under_way: Vec<Parcel>,
+    under_way: Vec<RequestBatch>,
     settled: Vec<u64>,
 }
 
@@ -91,29 +91,29 @@ impl Model {
                 self.schedule.push(item);
             }
             Act::Next => {
-                if let Some(parcel) = self.schedule.next() {
-                    self.start(parcel);
+                if let Some(request_batch) = self.schedule.next() {
+                    self.start(request_batch);
                 }
             }
             Act::Settle(which) if which < self.under_way.len() => {
-                let parcel = self.under_way.remove(which);
-                self.settled.extend(parcel.iter().map(|item| item.number));
-                self.schedule.settle(&parcel);
+                let request_batch = self.under_way.remove(which);
+                self.settled.extend(request_batch.iter().map(|item| item.number));
+                self.schedule.settle(&request_batch);
             }
             Act::Split(which) if self.under_way.get(which).is_some_and(|it| it.len() > 1) => {
-                let parcel = self.under_way.remove(which);
-                self.schedule.split(parcel);
+                let request_batch = self.under_way.remove(which);
+                self.schedule.split(request_batch);
             }
             Act::Settle(_) | Act::Split(_) => {}
         }
     }
 
-    fn start(&mut self, parcel: Parcel) {
-        assert!(!parcel.is_empty() && parcel.len() <= self.schedule.limits.messages);
-        assert!(parcel.len() == 1 || parcel.iter().all(|item| !item.alone));
-        assert!(parcel.is_sorted_by_key(|item| item.number));
-        for item in &parcel {
-            let mine = |number: u64| parcel.iter().any(|other| other.number == number);
+    fn start(&mut self, request_batch: RequestBatch) {
+        assert!(!request_batch.is_empty() && request_batch.len() <= self.schedule.limits.messages);
+        assert!(request_batch.len() == 1 || request_batch.iter().all(|item| !item.alone));
+        assert!(request_batch.is_sorted_by_key(|item| item.number));
+        for item in &request_batch {
+            let mine = |number: u64| request_batch.iter().any(|other| other.number == number);
             for earlier in &self.pushed[..item.number as usize] {
                 let ordered = earlier.message.key == item.message.key
                     || earlier.message.gap().is_some()
@@ -122,7 +122,7 @@ impl Model {
                 assert!(!ordered || settled || mine(earlier.number), "{item:?} past {earlier:?}");
             }
         }
-        self.under_way.push(parcel);
+        self.under_way.push(request_batch);
     }
 
     /// Everything is sent and answered in the end.
@@ -156,7 +156,9 @@ fn keys_go_side_by_side_and_a_refused_batch_goes_singly() {
     for (number, key) in [1, 1, 2, 1, 3].into_iter().enumerate() {
         schedule.push(item(number as u64, Kind::Key(key), false));
     }
-    let numbers = |parcel: &Parcel| parcel.iter().map(|item| item.number).collect::<Vec<_>>();
+    let numbers = |request_batch: &RequestBatch| {
+        request_batch.iter().map(|item| item.number).collect::<Vec<_>>()
+    };
     let first = schedule.next().unwrap();
     assert_eq!(numbers(&first), [0, 1, 3]);
     let second = schedule.next().unwrap();

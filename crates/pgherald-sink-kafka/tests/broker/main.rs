@@ -2,11 +2,11 @@
 
 mod access;
 mod cluster;
-mod contact;
 mod creation;
 mod delivery;
 mod faults;
 mod files;
+mod first_produce;
 mod flow;
 mod partitions;
 mod reach;

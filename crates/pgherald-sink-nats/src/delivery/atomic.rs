@@ -7,11 +7,11 @@
 
 use async_nats::{HeaderMap, HeaderValue, header};
 
-use super::{Answer, Delivery, Stop, Way};
+use super::{Delivery, PublishMode, ServerAnswer, Stop};
 use crate::{
     acks::Reply,
     error::{Class, NatsError},
-    jobs::Piece,
+    jobs::Outgoing,
 };
 
 /// The server's limit.
@@ -46,7 +46,7 @@ impl Delivery {
                     if let Err(error) = self.fate(&batch, staged.as_mut()).await? {
                         return self.refused_batch(batch.count, error).await;
                     }
-                    self.pace.stored_anew();
+                    self.send_window.stored_anew();
                     self.confirm(batch.count);
                 }
                 None if staged.is_none() => return self.chain(CHAINED_MAX).await,
@@ -70,11 +70,11 @@ impl Delivery {
     ) -> Result<Option<AtomicBatch>, Stop> {
         let before = storing.map_or(0, |batch| batch.count);
         let count = self.atomic_count(before);
-        if count <= CHAINED_MAX || (storing.is_some() && self.pace.is_replaying()) {
+        if count <= CHAINED_MAX || (storing.is_some() && self.send_window.is_replaying()) {
             return Ok(None);
         }
-        let first = self.link.next();
-        let id = format!("{}-{first}", self.link.unique());
+        let first = self.publisher.next();
+        let id = format!("{}-{first}", self.publisher.unique());
         let batch = AtomicBatch { id, first, count, refused: None };
         for index in 0..count - 1 {
             self.send_batched(&batch, index, before).await?;
@@ -82,17 +82,17 @@ impl Delivery {
         Ok(Some(batch))
     }
 
-    /// How many of the pieces behind the first `before` make a batch.
+    /// How many of the outgoing messages behind the first `before` make a batch.
     fn atomic_count(&self, before: usize) -> usize {
         let mut bytes = 0;
-        let fits = self.jobs.pieces().skip(before).take(MESSAGES_MAX).take_while(|piece| {
-            bytes += piece.payload.len();
+        let fits = self.jobs.outgoings().skip(before).take(MESSAGES_MAX).take_while(|outgoing| {
+            bytes += outgoing.payload.len();
             bytes <= BYTES_MAX
         });
         fits.count()
     }
 
-    /// Sends one message of a batch that begins behind the first `before` pieces. The last one
+    /// Sends one message of a batch that begins behind the first `before` outgoing messages. The last one
     /// makes the server store the batch.
     async fn send_batched(
         &mut self,
@@ -100,14 +100,14 @@ impl Delivery {
         index: usize,
         before: usize,
     ) -> Result<(), Stop> {
-        let piece = self.jobs.piece(before + index);
-        let (subject, payload) = (piece.subject.clone(), piece.payload.clone());
-        let mut headers = piece.headers.to_map(&mut self.names);
+        let outgoing = self.jobs.outgoing(before + index);
+        let (subject, payload) = (outgoing.subject.clone(), outgoing.payload.clone());
+        let mut headers = outgoing.headers.to_map(&mut self.names);
         let last = index + 1 == batch.count;
         mark(&mut headers, &batch.id, index + 1, last);
         self.sent = before + index + 1;
         // The answer to the first one tells whether the server takes the batch.
-        self.link.send(subject, headers, payload, last || index == 0).await?;
+        self.publisher.send(subject, headers, payload, last || index == 0).await?;
         Ok(())
     }
 
@@ -120,17 +120,17 @@ impl Delivery {
     ) -> Result<Result<(), NatsError>, Stop> {
         loop {
             let (index, refused) = match self.answer(batch.first).await? {
-                Answer::Denied(subject) => {
-                    let denied = |piece: &Piece| piece.subject.as_str() == subject;
-                    let index = self.jobs.pieces().position(denied).unwrap_or_default();
+                ServerAnswer::Denied(subject) => {
+                    let denied = |outgoing: &Outgoing| outgoing.subject.as_str() == subject;
+                    let index = self.jobs.outgoings().position(denied).unwrap_or_default();
                     (index, NatsError::Denied(subject))
                 }
-                Answer::Reply(index, Reply::Refused(error)) => (index, error),
-                Answer::Reply(index, Reply::Stored { .. }) if index + 1 == batch.count => {
+                ServerAnswer::Reply(index, Reply::Refused(error)) => (index, error),
+                ServerAnswer::Reply(index, Reply::Stored { .. }) if index + 1 == batch.count => {
                     return Ok(Ok(()));
                 }
                 // The server has begun a batch.
-                Answer::Reply(_, Reply::Taken | Reply::Stored { .. }) => continue,
+                ServerAnswer::Reply(_, Reply::Taken | Reply::Stored { .. }) => continue,
             };
             match staged.as_deref_mut().filter(|_| index >= batch.count) {
                 Some(staged) => staged.refused = Some(refused),
@@ -143,7 +143,7 @@ impl Delivery {
     /// are stored already, the same messages go as a chain, which finds out which.
     async fn refused_batch(&mut self, count: usize, error: NatsError) -> Result<(), Stop> {
         match &error {
-            NatsError::Refused { code: DISABLED, .. } => self.way = Way::Chain,
+            NatsError::Refused { code: DISABLED, .. } => self.mode = PublishMode::Chain,
             NatsError::Refused { code, .. } if about_the_batch(*code) => {}
             NatsError::Denied(_) => {}
             error if error.class() == Class::Rejected => {}

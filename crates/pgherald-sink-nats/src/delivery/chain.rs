@@ -18,8 +18,8 @@ use async_nats::{
     header::{NATS_EXPECTED_LAST_MESSAGE_ID, NATS_MESSAGE_ID},
 };
 
-use super::{Answer, Delivery, Stop};
-use crate::{acks::Reply, error::NatsError, headers::Headers, jobs::Piece};
+use super::{Delivery, ServerAnswer, Stop};
+use crate::{acks::Reply, error::NatsError, headers::Headers, jobs::Outgoing};
 
 /// The server's answer to a message whose predecessor is not the last one of the stream.
 const WRONG_LAST_MESSAGE_ID: u64 = 10070;
@@ -28,7 +28,7 @@ const WRONG_LAST_MESSAGE_ID: u64 = 10070;
 /// chain broke, and more again while it holds. On a stream with many writers this comes down to one
 /// message in flight.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct SendWindow {
     /// Nothing but what was stored before has been confirmed so far.
     replaying: bool,
     window: usize,
@@ -39,13 +39,13 @@ pub(crate) struct Pace {
 /// Far below what a server buffers for a stream (10,000 messages).
 const WINDOW_MAX: usize = 1_000;
 
-impl Default for Pace {
+impl Default for SendWindow {
     fn default() -> Self {
         Self { replaying: true, window: WINDOW_MAX, held: 0 }
     }
 }
 
-impl Pace {
+impl SendWindow {
     fn window(&self) -> usize {
         if self.replaying { 1 } else { self.window }
     }
@@ -81,10 +81,10 @@ struct Unanswered {
 }
 
 impl Delivery {
-    /// Sends pieces as a chain until none is left, or `limit` of them are confirmed.
+    /// Sends outgoing messages as a chain until none is left, or `limit` of them are confirmed.
     pub(super) async fn chain(&mut self, limit: usize) -> Result<(), Stop> {
         let mut left = limit;
-        let mut unanswered = Unanswered { first: self.link.next(), ..Unanswered::default() };
+        let mut unanswered = Unanswered { first: self.publisher.next(), ..Unanswered::default() };
         loop {
             self.extend_chain(&mut unanswered, left).await?;
             if unanswered.replies.is_empty() {
@@ -96,13 +96,13 @@ impl Delivery {
                     Reply::Stored { duplicate, .. } => {
                         self.duplicates.increment(u64::from(duplicate));
                         if !duplicate {
-                            self.pace.stored_anew();
+                            self.send_window.stored_anew();
                         }
                         unanswered.replies.pop_front();
                         unanswered.first += 1;
                         left -= 1;
                         self.confirm(1);
-                        self.pace.held();
+                        self.send_window.held();
                     }
                     Reply::Taken => return Err(unexpected().into()),
                     Reply::Refused(error) => return self.break_chain(unanswered, error).await,
@@ -112,17 +112,17 @@ impl Delivery {
     }
 
     async fn extend_chain(&mut self, run: &mut Unanswered, left: usize) -> Result<(), Stop> {
-        let room = self.pace.window().min(left);
+        let room = self.send_window.window().min(left);
         while run.replies.len() < room && self.sent < self.jobs.len() {
-            let piece = self.jobs.piece(self.sent);
-            let (subject, payload) = (piece.subject.clone(), piece.payload.clone());
-            let mut headers = piece.headers.to_map(&mut self.names);
+            let outgoing = self.jobs.outgoing(self.sent);
+            let (subject, payload) = (outgoing.subject.clone(), outgoing.payload.clone());
+            let mut headers = outgoing.headers.to_map(&mut self.names);
             if let Some(before) = self.sent.checked_sub(1) {
-                expect_behind(&mut headers, &self.jobs.piece(before).headers);
+                expect_behind(&mut headers, &self.jobs.outgoing(before).headers);
             }
             self.sent += 1;
             run.replies.push_back(None);
-            self.link.send(subject, headers, payload, true).await?;
+            self.publisher.send(subject, headers, payload, true).await?;
         }
         Ok(())
     }
@@ -133,12 +133,12 @@ impl Delivery {
             self.take_waiting();
         }
         let (index, reply) = match self.answer(run.first).await? {
-            Answer::Reply(index, reply) => (index, reply),
-            Answer::Denied(subject) => {
-                let open = |(reply, piece): (&Option<Reply>, &Piece)| {
-                    reply.is_none() && piece.subject.as_str() == subject
+            ServerAnswer::Reply(index, reply) => (index, reply),
+            ServerAnswer::Denied(subject) => {
+                let open = |(reply, outgoing): (&Option<Reply>, &Outgoing)| {
+                    reply.is_none() && outgoing.subject.as_str() == subject
                 };
-                match run.replies.iter().zip(self.jobs.pieces()).position(open) {
+                match run.replies.iter().zip(self.jobs.outgoings()).position(open) {
                     Some(index) => (index, Reply::Refused(NatsError::Denied(subject))),
                     None => return Ok(()),
                 }
@@ -158,7 +158,7 @@ impl Delivery {
             self.hear_chain(&mut run, 0).await?;
         }
         if matches!(error, NatsError::Refused { code: WRONG_LAST_MESSAGE_ID, .. }) {
-            self.pace.broke();
+            self.send_window.broke();
             self.sent = 0;
             return Ok(());
         }

@@ -3,8 +3,8 @@
 use async_nats::HeaderMap;
 use bytes::Bytes;
 
-use super::{Answer, Delivery, Stop};
-use crate::{acks::Reply, error::NatsError, jobs::Piece};
+use super::{Delivery, ServerAnswer, Stop};
+use crate::{acks::Reply, error::NatsError, jobs::Outgoing};
 
 impl Delivery {
     /// Sends everything that waits, then something to itself: when that comes back, the server has
@@ -12,24 +12,24 @@ impl Delivery {
     pub(super) async fn core(&mut self) -> Result<(), Stop> {
         let count = self.jobs.len();
         for index in 0..count {
-            let piece = self.jobs.piece(index);
-            let (subject, payload) = (piece.subject.clone(), piece.payload.clone());
-            let headers = piece.headers.to_map(&mut self.names);
+            let outgoing = self.jobs.outgoing(index);
+            let (subject, payload) = (outgoing.subject.clone(), outgoing.payload.clone());
+            let headers = outgoing.headers.to_map(&mut self.names);
             self.sent = index + 1;
-            self.link.send(subject, headers, payload, false).await?;
+            self.publisher.send(subject, headers, payload, false).await?;
         }
-        let (first, echo) = (self.link.next() - count as u64, self.link.echo());
-        self.link.send(echo, HeaderMap::new(), Bytes::new(), false).await?;
+        let (first, echo) = (self.publisher.next() - count as u64, self.publisher.echo());
+        self.publisher.send(echo, HeaderMap::new(), Bytes::new(), false).await?;
         loop {
             match self.answer(first).await? {
-                Answer::Reply(index, Reply::Taken) if index == count => {
+                ServerAnswer::Reply(index, Reply::Taken) if index == count => {
                     self.confirm(count);
                     return Ok(());
                 }
-                Answer::Reply(..) => {}
-                Answer::Denied(subject) => {
-                    let denied = |piece: &Piece| piece.subject.as_str() == subject;
-                    let denied = self.jobs.pieces().take(count).position(denied);
+                ServerAnswer::Reply(..) => {}
+                ServerAnswer::Denied(subject) => {
+                    let denied = |outgoing: &Outgoing| outgoing.subject.as_str() == subject;
+                    let denied = self.jobs.outgoings().take(count).position(denied);
                     if let Some(index) = denied {
                         // What stands before it was sent: more will never be known of it.
                         self.confirm(index);

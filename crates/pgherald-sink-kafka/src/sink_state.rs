@@ -17,7 +17,7 @@ const RETIRE_WAIT: Duration = Duration::from_secs(10);
 const BATCH_BYTES_MIN: usize = 16 * 1024;
 
 /// What one writer leaves to the next one of the same sink.
-pub(crate) struct Memory {
+pub(crate) struct SinkState {
     remembered: Mutex<Remembered>,
     refused: Counter,
 }
@@ -32,7 +32,7 @@ struct Remembered {
     retired: Vec<JoinHandle<()>>,
 }
 
-impl Memory {
+impl SinkState {
     /// Knows nothing yet; counts refused batches in `refused`.
     pub(crate) fn new(refused: Counter) -> Self {
         refused.increment(0);

@@ -23,7 +23,7 @@ const TOPICS_MAX: usize = 10_000;
 
 /// The topics that were found, and their partitions that have stored a record of one producer's.
 #[derive(Debug)]
-pub(crate) struct Contacts {
+pub(crate) struct FirstProduce {
     topics: HashMap<Arc<str>, Topic>,
     since: Instant,
     /// So long a topic is believed to have the partitions that it had.
@@ -37,7 +37,7 @@ struct Topic {
     found: Instant,
 }
 
-impl Contacts {
+impl FirstProduce {
     /// Of a producer that has sent nothing yet. `refresh`: so long a topic is believed to have the
     /// partitions that it had.
     pub(crate) fn new(refresh: Duration, now: Instant) -> Self {
@@ -98,36 +98,40 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_partition_is_met_by_itself_and_a_new_one_is_not() {
         let (began, topic) = (Instant::now(), Arc::from("t"));
-        let mut contacts = Contacts::new(REFRESH, began);
-        assert_eq!(contacts.partitions("t", began), None);
-        contacts.found(&topic, 2, began);
-        assert_eq!(contacts.partitions("t", began), Some((2, false)));
-        assert!(!contacts.has_met("t", 1));
-        contacts.meet("t", 1);
-        assert!(contacts.has_met("t", 1) && !contacts.has_met("t", 0) && !contacts.has_met("u", 1));
+        let mut first_produce = FirstProduce::new(REFRESH, began);
+        assert_eq!(first_produce.partitions("t", began), None);
+        first_produce.found(&topic, 2, began);
+        assert_eq!(first_produce.partitions("t", began), Some((2, false)));
+        assert!(!first_produce.has_met("t", 1));
+        first_produce.meet("t", 1);
+        assert!(
+            first_produce.has_met("t", 1)
+                && !first_produce.has_met("t", 0)
+                && !first_produce.has_met("u", 1)
+        );
         let later = began + REFRESH;
-        assert_eq!(contacts.partitions("t", later), Some((2, true)));
-        contacts.found(&topic, 3, later);
-        assert_eq!(contacts.partitions("t", later), Some((3, false)));
-        assert!(contacts.has_met("t", 1), "what was met stays met");
-        assert!(!contacts.has_met("t", 2), "what was added has met nobody");
-        contacts.found(&topic, 1, later);
-        assert!(!contacts.has_met("t", 0), "another topic of that name");
-        contacts.meet("t", 0);
-        contacts.expire(began + REMEMBERED / 2);
-        assert!(contacts.has_met("t", 0));
-        contacts.expire(began + REMEMBERED);
-        assert!(!contacts.has_met("t", 0), "the broker may have forgotten us");
+        assert_eq!(first_produce.partitions("t", later), Some((2, true)));
+        first_produce.found(&topic, 3, later);
+        assert_eq!(first_produce.partitions("t", later), Some((3, false)));
+        assert!(first_produce.has_met("t", 1), "what was met stays met");
+        assert!(!first_produce.has_met("t", 2), "what was added has met nobody");
+        first_produce.found(&topic, 1, later);
+        assert!(!first_produce.has_met("t", 0), "another topic of that name");
+        first_produce.meet("t", 0);
+        first_produce.expire(began + REMEMBERED / 2);
+        assert!(first_produce.has_met("t", 0));
+        first_produce.expire(began + REMEMBERED);
+        assert!(!first_produce.has_met("t", 0), "the broker may have forgotten us");
     }
 
     #[tokio::test(start_paused = true)]
     async fn topics_are_bounded() {
         let now = Instant::now();
-        let mut contacts = Contacts::new(REFRESH, now);
+        let mut first_produce = FirstProduce::new(REFRESH, now);
         for topic in 0..=TOPICS_MAX {
-            contacts.found(&topic.to_string().into(), 1, now);
+            first_produce.found(&topic.to_string().into(), 1, now);
         }
-        assert!(contacts.topics.len() <= TOPICS_MAX);
-        assert!(contacts.partitions(&TOPICS_MAX.to_string(), now).is_some());
+        assert!(first_produce.topics.len() <= TOPICS_MAX);
+        assert!(first_produce.partitions(&TOPICS_MAX.to_string(), now).is_some());
     }
 }

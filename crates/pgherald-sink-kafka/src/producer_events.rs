@@ -22,13 +22,13 @@ use crate::{
     delivery::{Deliveries, Reports},
     error::{Class, Fault, hung_up, plain},
     failures::Failures,
-    memory::Memory,
     producer::Client,
+    sink_state::SinkState,
 };
 
 /// One producer's news: reports, errors, and whether it can go on.
 #[derive(Default)]
-pub(crate) struct Link {
+pub(crate) struct ProducerEvents {
     deliveries: Mutex<Deliveries>,
     /// A batch was begun, or the producer is dropped.
     begun: Condvar,
@@ -52,7 +52,7 @@ struct News {
     failures: Failures,
 }
 
-impl Link {
+impl ProducerEvents {
     /// Counts the reports of a new batch.
     pub(crate) fn begin(&self) -> (u32, Reports) {
         let batch = lock(&self.deliveries).begin();
@@ -200,8 +200,8 @@ const FAILURE: &str = "FAIL";
 
 /// librdkafka's callbacks of one producer.
 pub(crate) struct Context {
-    pub(crate) link: Arc<Link>,
-    pub(crate) memory: Arc<Memory>,
+    pub(crate) events: Arc<ProducerEvents>,
+    pub(crate) sink_state: Arc<SinkState>,
     /// Whom these callbacks belong to, once it is there.
     pub(crate) client: OnceLock<Weak<Client>>,
     /// A topic that this producer is for.
@@ -228,13 +228,13 @@ impl Context {
     fn look_for_the_end(&self) {
         match self.end() {
             None | Some((Code::GaplessGuarantee, _)) => {}
-            Some((_, fault)) => self.link.end(fault),
+            Some((_, fault)) => self.events.end(fault),
         }
     }
 
     /// What it may mean that a connection failed, while none has ever been of use.
     fn meaning(&self, line: &str) -> Option<String> {
-        if self.link.is_identified() { None } else { hung_up(line, self.sasl) }
+        if self.events.is_identified() { None } else { hung_up(line, self.sasl) }
     }
 
     fn failed(&self, code: Code, topic: &str) {
@@ -244,19 +244,19 @@ impl Context {
             return;
         }
         if denied || matches!(Class::of(code), Class::Rejected | Class::Batch) {
-            self.memory.isolate();
+            self.sink_state.isolate();
         }
-        self.link.end(Fault::of_delivery(code, topic, self.dynamic));
+        self.events.end(Fault::of_delivery(code, topic, self.dynamic));
     }
 }
 
 impl ClientContext for Context {
     fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
         match facility {
-            IDENTITY if text.contains(IDENTIFIED) => self.link.identify(),
+            IDENTITY if text.contains(IDENTIFIED) => self.events.identify(),
             FAILURE => {
                 if let Some(said) = self.meaning(text) {
-                    self.link.trouble(Code::BrokerTransportFailure, text, Some(said));
+                    self.events.trouble(Code::BrokerTransportFailure, text, Some(said));
                 }
             }
             _ => {}
@@ -267,7 +267,7 @@ impl ClientContext for Context {
     fn error(&self, error: KafkaError, reason: &str) {
         self.look_for_the_end();
         let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-        self.link.trouble(code, reason, self.meaning(reason));
+        self.events.trouble(code, reason, self.meaning(reason));
     }
 
     fn stats_raw(&self, _: &[u8]) {}
@@ -284,12 +284,12 @@ impl ProducerContext for Context {
     fn delivery(&self, result: &DeliveryResult<'_>, opaque: usize) {
         let (record, stored) = match result {
             Ok(record) if record.offset() >= 0 => {
-                self.link.count_delivered();
+                self.events.count_delivered();
                 (record, Ok(()))
             }
             // librdkafka concludes that from a later record; the broker has given this one no place.
             Ok(record) => {
-                self.link.end(Fault::Implied(record.topic().into()));
+                self.events.end(Fault::Implied(record.topic().into()));
                 (record, Err(Code::Unknown))
             }
             Err((error, record)) => {
@@ -298,6 +298,6 @@ impl ProducerContext for Context {
                 (record, Err(code))
             }
         };
-        lock(&self.link.deliveries).report(opaque, record.topic(), stored);
+        lock(&self.events.deliveries).report(opaque, record.topic(), stored);
     }
 }

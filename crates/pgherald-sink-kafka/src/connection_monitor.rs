@@ -28,19 +28,19 @@ const SOON: Duration = Duration::from_millis(250);
 
 /// Asks the cluster after trouble and in quiet times. librdkafka mends connections by itself; this
 /// only tells how it stands.
-pub(crate) struct Pulse {
+pub(crate) struct ConnectionMonitor {
     connected: bool,
     delivered: u64,
     /// When the cluster was last heard or asked.
     heard: Instant,
-    asking: Option<JoinHandle<Answer>>,
+    asking: Option<JoinHandle<ClusterAnswer>>,
     /// A connection failed, and nothing was asked since.
     trouble: bool,
     /// The topics that the configuration names: what is wrong with them ends the session.
     configured: Vec<Box<str>>,
 }
 
-enum Answer {
+enum ClusterAnswer {
     Here,
     /// The topic that was asked for has an error.
     Topic(Fault),
@@ -49,7 +49,7 @@ enum Answer {
     Nothing(Silence),
 }
 
-impl Pulse {
+impl ConnectionMonitor {
     pub(crate) fn new(configured: &[&str]) -> Self {
         let configured = configured.iter().map(|topic| Box::from(*topic)).collect();
         let heard = Instant::now();
@@ -59,7 +59,7 @@ impl Pulse {
     /// The next change. Cancel safe: what is under way is kept.
     pub(crate) async fn event(&mut self, producer: &Producer, topic: &Arc<str>) -> Event {
         loop {
-            if let Some(fault) = producer.link().ended() {
+            if let Some(fault) = producer.events().ended() {
                 return Event::Ended(fault.into());
             }
             if self.delivered_since(producer) && self.set_connected(producer, true) {
@@ -68,23 +68,23 @@ impl Pulse {
             if let Some(asking) = &mut self.asking {
                 let answer = tokio::select! {
                     answer = asking => answer,
-                    () = producer.link().changed() => continue,
+                    () = producer.events().changed() => continue,
                 };
                 self.asking = None;
                 self.heard = Instant::now();
                 let answer = answer.unwrap_or_else(|error| {
-                    Answer::Nothing(Silence { code: None, text: error.to_string() })
+                    ClusterAnswer::Nothing(Silence { code: None, text: error.to_string() })
                 });
                 if let Some(event) = self.judge(producer, answer) {
                     return event;
                 }
                 continue;
             }
-            self.trouble |= producer.link().take_trouble();
+            self.trouble |= producer.events().take_trouble();
             let due = self.heard + self.pause(self.trouble);
             tokio::select! {
                 () = sleep_until(due) => self.ask(producer, topic),
-                () = producer.link().changed(), if !self.trouble => {}
+                () = producer.events().changed(), if !self.trouble => {}
             }
         }
     }
@@ -121,7 +121,7 @@ impl Pulse {
     }
 
     fn delivered_since(&mut self, producer: &Producer) -> bool {
-        let delivered = producer.link().delivered();
+        let delivered = producer.events().delivered();
         let more = delivered != self.delivered;
         if more {
             self.delivered = delivered;
@@ -134,42 +134,46 @@ impl Pulse {
     fn ask(&mut self, producer: &Producer, topic: &Arc<str>) {
         let troubled = std::mem::take(&mut self.trouble) || !self.connected;
         let wait = if troubled { TROUBLED_WAIT } else { ANSWER_WAIT };
-        let (client, link) = (producer.client().clone(), producer.link().clone());
+        let (client, events) = (producer.client().clone(), producer.events().clone());
         let topic = topic.clone();
         let configured = self.configured.iter().any(|it| **it == *topic);
         self.asking = Some(tokio::task::spawn_blocking(move || {
             let metadata = match cluster::ask_blocking(&client, &topic, wait) {
-                Err(silence) => return Answer::Nothing(silence),
+                Err(silence) => return ClusterAnswer::Nothing(silence),
                 Ok(metadata) => metadata,
             };
             if let Some(code) = cluster::topic_error(&metadata, &topic) {
-                return if configured { Answer::of_topic(code, topic) } else { Answer::Here };
+                return if configured {
+                    ClusterAnswer::of_topic(code, topic)
+                } else {
+                    ClusterAnswer::Here
+                };
             }
             let leaders = if troubled { cluster::leaders(&metadata, &topic) } else { Vec::new() };
-            let reached = cluster::reach_blocking(&client, &link, &topic, leaders, wait);
-            reached.map_or_else(Answer::Silent, |()| Answer::Here)
+            let reached = cluster::reach_blocking(&client, &events, &topic, leaders, wait);
+            reached.map_or_else(ClusterAnswer::Silent, |()| ClusterAnswer::Here)
         }));
     }
 
-    fn judge(&mut self, producer: &Producer, answer: Answer) -> Option<Event> {
+    fn judge(&mut self, producer: &Producer, answer: ClusterAnswer) -> Option<Event> {
         match answer {
             // While something is on its way its own report says more.
-            Answer::Topic(fault) if producer.link().is_idle() => {
-                producer.link().end(fault.clone());
+            ClusterAnswer::Topic(fault) if producer.events().is_idle() => {
+                producer.events().end(fault.clone());
                 Some(Event::Ended(fault.into()))
             }
-            Answer::Here | Answer::Topic(_) => {
+            ClusterAnswer::Here | ClusterAnswer::Topic(_) => {
                 self.set_connected(producer, true).then_some(Event::Connected)
             }
-            Answer::Silent(_) | Answer::Nothing(_) => {
+            ClusterAnswer::Silent(_) | ClusterAnswer::Nothing(_) => {
                 let why = match answer {
-                    Answer::Silent(fault) if !producer.link().is_refused() => fault,
-                    Answer::Nothing(it) => producer.link().unreachable(it.code, &it.text),
-                    _ => producer.link().unreachable(None, "refused"),
+                    ClusterAnswer::Silent(fault) if !producer.events().is_refused() => fault,
+                    ClusterAnswer::Nothing(it) => producer.events().unreachable(it.code, &it.text),
+                    _ => producer.events().unreachable(None, "refused"),
                 };
                 if why.is_blocked() {
                     // An operator mends this, maybe in a file that only a new producer reads.
-                    producer.link().end(why.clone());
+                    producer.events().end(why.clone());
                     return Some(Event::Ended(why.into()));
                 }
                 self.set_connected(producer, false).then(|| Event::Disconnected(why.into()))
@@ -181,7 +185,7 @@ impl Pulse {
     fn set_connected(&mut self, producer: &Producer, connected: bool) -> bool {
         let news = self.connected != connected;
         self.connected = connected;
-        producer.link().set_disconnected(!connected);
+        producer.events().set_disconnected(!connected);
         news
     }
 }
@@ -194,7 +198,7 @@ pub(crate) fn tell(standing: &watch::Sender<Standing>, event: &Event) {
     });
 }
 
-impl Answer {
+impl ClusterAnswer {
     fn of_topic(code: rdkafka::types::RDKafkaErrorCode, topic: Arc<str>) -> Self {
         match Class::of(code) {
             Class::Topic => Self::Topic(Fault::of_topic(code, topic)),
