@@ -76,6 +76,7 @@ pub(super) const SERVERS: &[Case] = &[
             &[Play(|scene| upgraded(scene, PostgresVersion::V17Tls).boxed_local())],
         )
     },
+    change("from 0.1.0 with rows waiting", &[Play(|scene| from_0_1_0(scene).boxed_local())]),
     change("a subscription writes the outbox", &[Play(|scene| subscribed(scene).boxed_local())]),
 ];
 
@@ -95,6 +96,44 @@ async fn upgraded(scene: &Scene, version: PostgresVersion) {
     let warned = scene.bridge.log_lines("was upgraded from PostgreSQL 15");
     assert!(!warned.is_empty(), "{}", scene.bridge.log());
     assert!(warned.iter().all(|line| line.contains("WARN")), "{warned:?}");
+    let check = scene.command(&["check"]).await;
+    assert_eq!(check.code, Some(0), "{}", check.all());
+}
+
+const SCHEMA_0_1_0: &[u8] =
+    include_bytes!("../../../crates/pgherald-postgres/tests/fixtures/schema_0_1_0.sql");
+/// What 0.1.0's `setup --bridge-role herald` granted.
+const GRANTS_0_1_0: &str = "GRANT USAGE ON SCHEMA pgherald TO herald; \
+     GRANT SELECT ON pgherald.schema_version TO herald; \
+     GRANT SELECT, DELETE ON pgherald.outbox TO herald; \
+     GRANT SELECT, USAGE ON SEQUENCE pgherald.outbox_id_seq TO herald; \
+     GRANT SELECT, INSERT, UPDATE, DELETE ON pgherald.cursor, pgherald.dead_letter TO herald; \
+     GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA pgherald TO herald";
+/// What it had settled: everything but the last rows, and one that came in behind.
+const CURSORS_0_1_0: &str = "INSERT INTO pgherald.cursor (pipeline, sink, high, missing) \
+     SELECT p, s, 100, '{[90,91)}' FROM unnest(ARRAY['causal', 'strict']) AS p, \
+     unnest(ARRAY['bus', 'live', 'hook']) AS s";
+
+/// The schema, the cursors and the rows are 0.1.0's; the bridge of this version waits for `setup`.
+async fn from_0_1_0(scene: &Scene) {
+    let mut held = scene.rows.hold().await;
+    held.disconnect().await;
+    scene.down().await;
+    scene.execute("DROP SCHEMA pgherald CASCADE").await;
+    scene.psql(&scene.owner_url(), SCHEMA_0_1_0).await;
+    scene.execute("INSERT INTO pgherald.schema_version (version) VALUES (1)").await;
+    scene.execute(GRANTS_0_1_0).await;
+    scene.execute("SELECT setval('pgherald.outbox_id_seq', 100)").await;
+    scene.execute(CURSORS_0_1_0).await;
+    scene.set_aside(&scene.owner_url(), ASIDE).await;
+    drop(held);
+    scene.up();
+    scene.refused(&["blocked", "pgherald setup"]).await;
+    let check = scene.command(&["check"]).await;
+    assert_eq!(check.code, Some(1), "{}", check.all());
+    let done = scene.setup("--bridge-role=herald").await;
+    assert!(done.out.contains("version 2 is installed"), "{}", done.all());
+    scene.ready().await;
     let check = scene.command(&["check"]).await;
     assert_eq!(check.code, Some(0), "{}", check.all());
 }
