@@ -2,19 +2,24 @@
 //! in its order.
 //!
 //! `cargo xtask chaos outbox` runs it at full length: 200 kills of the bridge and 10 of everything
-//! else. `PGHERALD_SEED` chooses the course, `PGHERALD_CHAOS_SECONDS` a time instead of a count.
+//! else, what an administrator does to the database among it. `PGHERALD_SEED` chooses the course,
+//! `PGHERALD_CHAOS_SECONDS` a time instead of a count.
+
+mod changes;
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
+use pgherald_postgres::{PostgresSettings, SetupOptions, setup};
 use pgherald_testkit::{
     Bridge, Direction, FaultProxy, Kafka, Nats, OutboxProducers, OutboxTruth, Postgres, free_port,
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng, seq::SliceRandom};
 use tokio::time::sleep;
 
+use self::changes::{Administrator, CHANGES, Change};
 use crate::{
     outbox_stage::{ORDERS, SINKS, Sinks, assert_is_emptied, outbox, source},
     stage::{SOON, full_length},
@@ -35,6 +40,7 @@ enum Fault {
     NatsKilled,
     ConnectionsReset,
     BlackHole,
+    Changed(Change),
 }
 
 const OTHERS: [Fault; 5] = [
@@ -50,6 +56,7 @@ struct Plan {
     seed: u64,
     rounds: usize,
     kills: usize,
+    changes: &'static [Change],
     until: Option<Instant>,
 }
 
@@ -57,11 +64,16 @@ impl Plan {
     fn from_environment() -> Self {
         let number = |name: &str| std::env::var(name).ok()?.parse::<u64>().ok();
         let until = number("PGHERALD_CHAOS_SECONDS").map(Duration::from_secs);
-        let (rounds, kills) = if full_length() { (10, 20) } else { (1, 6) };
+        let (rounds, kills) = match (until, full_length()) {
+            (Some(_), _) => (usize::MAX, 6),
+            (None, true) => (10, 20),
+            (None, false) => (1, 6),
+        };
         Self {
             seed: number("PGHERALD_SEED").unwrap_or(1),
-            rounds: if until.is_some() { usize::MAX } else { rounds },
+            rounds,
             kills,
+            changes: if full_length() { &CHANGES } else { &[] },
             until: until.map(|time| Instant::now() + time),
         }
     }
@@ -73,6 +85,7 @@ impl Plan {
     fn round(&self, random: &mut SmallRng) -> Vec<Fault> {
         let mut faults = vec![Fault::BridgeKilled; self.kills];
         faults.extend(OTHERS);
+        faults.extend(self.changes.iter().copied().map(Fault::Changed));
         faults.shuffle(random);
         faults
     }
@@ -87,11 +100,20 @@ struct Scene {
     proxies: [FaultProxy; 3],
     sinks: Sinks,
     bridge: Bridge,
+    administrator: Administrator,
+}
+
+/// The role of the bridge, which row security and settings of roles concern.
+async fn create_role(postgres: &Postgres) {
+    let options = SetupOptions { bridge_role: Some("herald".into()), ..SetupOptions::default() };
+    let settings = PostgresSettings::parse(&postgres.url()).unwrap();
+    setup(&settings, &options, &mut |_| ()).await.unwrap();
 }
 
 impl Scene {
     async fn start() -> Self {
         let (postgres, nats, port) = (outbox().await, Nats::start().await.unwrap(), free_port());
+        create_role(&postgres).await;
         let kafka = Kafka::builder().advertise(port).start().await.unwrap();
         let to_kafka = ([127, 0, 0, 1], kafka.proxied_port()).into();
         let proxies = [
@@ -100,7 +122,8 @@ impl Scene {
             FaultProxy::start(nats.port()).await.unwrap(),
         ];
         let sinks = Sinks { name: "chaos", kafka: kafka.bootstrap(), nats: nats.url() };
-        let url = postgres.url_at(proxies[0].port());
+        let url = format!("postgres://herald@{}/postgres", proxies[0].address());
+        let administrator = Administrator::new(postgres.url());
         let mut config = format!("[postgres]\nurl = \"{url}\"\n");
         for order in ORDERS {
             config += &source(order, "");
@@ -112,11 +135,11 @@ impl Scene {
         }
         let bridge = Bridge::start(&config).await.unwrap();
         bridge.wait_ready(SOON).await.unwrap();
-        Self { postgres, kafka, nats, proxies, sinks, bridge }
+        Self { postgres, kafka, nats, proxies, sinks, bridge, administrator }
     }
 
     /// Does the damage and repairs it; the flows may need longer.
-    async fn hurt(&self, fault: Fault, random: &mut SmallRng) {
+    async fn hurt(&mut self, fault: Fault, random: &mut SmallRng) {
         let down = Duration::from_millis(random.random_range(0..1_000));
         let proxy = &self.proxies[random.random_range(0..self.proxies.len())];
         match fault {
@@ -146,6 +169,7 @@ impl Scene {
                 sleep(down * 12).await;
                 proxy.heal();
             }
+            Fault::Changed(change) => self.administrator.make(change, random).await,
         }
     }
 
@@ -169,7 +193,7 @@ impl Scene {
 #[tokio::test(flavor = "multi_thread")]
 async fn outbox_chaos_loses_nothing_and_keeps_the_order() {
     let plan = Plan::from_environment();
-    let (scene, mut random) = (Scene::start().await, SmallRng::seed_from_u64(plan.seed));
+    let (mut scene, mut random) = (Scene::start().await, SmallRng::seed_from_u64(plan.seed));
     let producers = OutboxProducers::new(&scene.postgres.url()).seed(plan.seed).rate(RATE);
     let producing = producers.rows(usize::MAX).start().await.unwrap();
     let (began, mut done) = (Instant::now(), BTreeMap::<Fault, usize>::new());
@@ -184,7 +208,7 @@ async fn outbox_chaos_loses_nothing_and_keeps_the_order() {
             *done.entry(fault).or_default() += 1;
         }
     }
-    let truth = producing.stop().await.unwrap();
+    let truth = scene.administrator.amend(producing.stop().await.unwrap());
     let (sure, unsure) = (truth.count(), truth.unsure.len());
     println!("seed {}: {done:?}; {sure} rows committed, {unsure} unsure", plan.seed);
     scene.bridge.wait_ready(RECOVERED).await.unwrap();

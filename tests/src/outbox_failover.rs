@@ -93,7 +93,7 @@ async fn outbox_failover_to_a_standby_that_lacks_the_last_rows_delivers_what_the
 
     let rows = table(&standby).await;
     assert_ids_were_issued_again(&rows, &lost);
-    let truth = OutboxTruth { committed: rows, unsure: lost.committed };
+    let truth = OutboxTruth { committed: rows, unsure: lost.committed, restarts: 0 };
     for ((order, sink), arrivals) in scene.arrivals(&truth).await {
         assert_delivered(&format!("{order}/{sink}"), &truth, arrivals);
     }

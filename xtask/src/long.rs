@@ -3,6 +3,9 @@
 use crate::steps::Steps;
 use crate::{check, e2e, need, play};
 
+/// Variables of the test's environment; the last one of a name holds.
+type Told = Vec<(&'static str, String)>;
+
 /// One long test: how it is asked for, and how it is told.
 struct Long {
     usage: &'static str,
@@ -13,11 +16,16 @@ struct Long {
     options: &'static [(&'static str, &'static str)],
 }
 
+/// Not for the test: how many seeds, one run each.
+const SEEDS: &str = "PGHERALD_SEEDS";
+const SEED: &str = "PGHERALD_SEED";
+const CHAOS_SECONDS: &str = "PGHERALD_CHAOS_SECONDS";
+
 const CHAOS: Long = Long {
-    usage: "usage: cargo xtask chaos outbox [--seconds N] [--seed S]",
+    usage: "usage: cargo xtask chaos outbox [--seconds N] [--seed S] [--seeds N]",
     test: "outbox_chaos",
     always: &[("PGHERALD_FULL", "1")],
-    options: &[("--seconds", "PGHERALD_CHAOS_SECONDS"), ("--seed", "PGHERALD_SEED")],
+    options: &[("--seconds", CHAOS_SECONDS), ("--seed", SEED), ("--seeds", SEEDS)],
 };
 
 const SOAK: Long = Long {
@@ -50,23 +58,25 @@ pub(crate) fn soak(arguments: &[String]) -> Result<(), String> {
 
 impl Long {
     fn run(&self, name: &str, options: &[String]) -> Result<(), String> {
-        let told = self.told(options)?;
+        let courses = courses(self.told(options)?);
         let mut steps = Steps::new(Vec::new());
-        steps.step("tools", |_| need::all(true)).step("servers", |_| play::fetch(&[])).step(
-            name,
-            |count| {
+        steps.step("tools", |_| need::all(true)).step("servers", |_| play::fetch(&[]));
+        for told in courses {
+            let seed = told.iter().rev().find(|(name, _)| *name == SEED);
+            let name = seed.map_or(name.to_owned(), |(_, seed)| format!("{name} {seed}"));
+            steps.step(&name, |count| {
                 let bridge = e2e::bridge("release", play::release_build())?;
                 let mut command = e2e::tests(bridge, &[self.test, "--nocapture"])?;
                 command.envs(told.iter().map(|(name, value)| (name, value)));
                 check::tests(command, count)
-            },
-        );
+            });
+        }
         steps.finish()
     }
 
     /// The test's environment; what is asked for stands above what holds in any case.
-    fn told(&self, options: &[String]) -> Result<Vec<(&'static str, String)>, String> {
-        let mut told: Vec<_> =
+    fn told(&self, options: &[String]) -> Result<Told, String> {
+        let mut told: Told =
             self.always.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
         for option in options.chunks(2) {
             let [name, value] = option else { return Err(self.usage.into()) };
@@ -79,11 +89,29 @@ impl Long {
     }
 }
 
+/// One run; or, with so many seeds, one of a minute, or of the length that is asked for, for each
+/// seed from the first on.
+fn courses(told: Told) -> Vec<Told> {
+    let number = |wanted: &str| {
+        let found = told.iter().rev().find(|(name, _)| *name == wanted);
+        found.and_then(|(_, value)| value.parse::<u64>().ok())
+    };
+    let Some(seeds) = number(SEEDS) else { return vec![told] };
+    let first = number(SEED).unwrap_or(1);
+    let of_seed = |seed: u64| {
+        let mut course: Told = vec![(CHAOS_SECONDS, "60".to_owned())];
+        course.extend(told.iter().filter(|(name, _)| *name != SEEDS).cloned());
+        course.push((SEED, seed.to_string()));
+        course
+    };
+    (first..first + seeds).map(of_seed).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn told(long: &Long, words: &str) -> Result<Vec<(&'static str, String)>, String> {
+    fn told(long: &Long, words: &str) -> Result<Told, String> {
         long.told(&words.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
@@ -95,6 +123,17 @@ mod tests {
         let soak = told(&SOAK, "--seconds 60").expect("it is legal");
         assert_eq!(soak.last(), Some(&("PGHERALD_SOAK_SECONDS", "60".into())));
         assert_eq!(told(&SOAK, "").map(|told| told.len()), Ok(3));
+    }
+
+    #[test]
+    fn each_seed_is_a_run_of_its_own() {
+        let of = |words| courses(told(&CHAOS, words).expect("it is legal"));
+        assert_eq!(of("--seed 7").len(), 1);
+        let three = of("--seeds 3 --seed 7 --seconds 20");
+        let last: Vec<_> = three.iter().filter_map(|course| course.last().cloned()).collect();
+        assert_eq!(last, [7, 8, 9].map(|seed| (SEED, seed.to_string())));
+        assert!(three[0].contains(&(CHAOS_SECONDS, "20".into())));
+        assert_eq!(of("--seeds 2")[1][0], (CHAOS_SECONDS, "60".into()));
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct OutboxTruth {
     pub committed: Vec<OutboxRow>,
     /// In a transaction whose commit got no answer: there or not.
     pub unsure: Vec<OutboxRow>,
+    /// How often the ids began anew, as `TRUNCATE … RESTART IDENTITY` makes them.
+    pub restarts: usize,
 }
 
 /// One message at a consumer. The order of a list of them is the order of their arrival.
@@ -113,7 +115,7 @@ impl OutboxTruth {
             invented: self.invented(arrivals),
             misnamed: misnamed(arrivals),
             inverted: inverted(&firsts),
-            backwards: backwards(&firsts),
+            backwards: backwards(&firsts, self.restarts),
             repeated: arrivals.len() - firsts.len(),
         }
     }
@@ -172,12 +174,15 @@ fn inverted(firsts: &[&OutboxArrival]) -> Vec<String> {
     faults
 }
 
-fn backwards(firsts: &[&OutboxArrival]) -> Vec<String> {
-    let mut highest: BTreeMap<i32, i64> = BTreeMap::new();
+/// An id may fall in each unit as often as ids began anew.
+fn backwards(firsts: &[&OutboxArrival], restarts: usize) -> Vec<String> {
+    let mut units: BTreeMap<i32, (i64, usize)> = BTreeMap::new();
     let mut faults = Vec::new();
     for OutboxArrival { row, unit, .. } in firsts {
-        let highest = highest.entry(*unit).or_insert(row.id);
-        if row.id < *highest {
+        let (highest, restarts) = units.entry(*unit).or_insert((row.id, restarts));
+        if row.id < *highest && *restarts > 0 {
+            (*highest, *restarts) = (row.id, *restarts - 1);
+        } else if row.id < *highest {
             faults.push(format!("{row} arrived behind id {highest}"));
         }
         *highest = row.id.max(*highest);

@@ -8,7 +8,7 @@ fn row(id: i64, key: &str, version: i64) -> OutboxRow {
 
 fn truth() -> OutboxTruth {
     let committed = vec![row(1, "a", 1), row(2, "b", 1), row(3, "a", 2), row(4, "a", 3)];
-    OutboxTruth { committed, unsure: vec![row(5, "b", 2)] }
+    OutboxTruth { committed, unsure: vec![row(5, "b", 2)], restarts: 0 }
 }
 
 fn arrival(row: OutboxRow) -> OutboxArrival {
@@ -44,6 +44,14 @@ fn units_have_an_order_each() {
     let mut arrivals = arrivals(&[1, 3, 2, 4]);
     arrivals[2].unit = 1;
     assert_eq!(truth().judge(&arrivals), OutboxVerdict::default());
+}
+
+#[test]
+fn ids_fall_only_as_often_as_they_began_anew() {
+    let again = |restarts| OutboxTruth { restarts, ..truth() };
+    let (once, twice) = (arrivals(&[1, 3, 2, 4]), arrivals(&[3, 4, 2, 1]));
+    assert!(again(1).judge(&once).is_strict() && again(2).judge(&twice).is_strict());
+    assert_eq!(again(1).judge(&twice).backwards.len(), 1);
 }
 
 #[test]
