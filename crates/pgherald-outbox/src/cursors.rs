@@ -20,6 +20,9 @@ pub(crate) struct Look {
     pub(crate) table: Option<u32>,
     /// Its file node, as text; `None`: a partitioned table has none.
     pub(crate) node: Option<String>,
+    /// The newest id that its sequence handed out; `None`: none since it was made or restarted, or
+    /// nobody asked.
+    pub(crate) newest: Option<i64>,
     /// The snapshot itself.
     pub(crate) snapshot: String,
     /// The transaction that last changed the table's definition: VACUUM FULL, TRUNCATE and ALTER TABLE
@@ -62,7 +65,16 @@ pub(crate) async fn look(
     connection: &mut PgConnection,
     table: &TableName,
 ) -> Result<Look, sqlx::Error> {
-    let rows = query(connection, &look_sql(table)).await?;
+    look_with_newest(connection, table, 0).await
+}
+
+/// The same, and at this sequence.
+pub(crate) async fn look_with_newest(
+    connection: &mut PgConnection,
+    table: &TableName,
+    sequence: u32,
+) -> Result<Look, sqlx::Error> {
+    let rows = query(connection, &look_sql(table, sequence)).await?;
     let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let oid: Option<i64> = head.try_get(0)?;
     let changed_by: Option<String> = head.try_get(4)?;
@@ -71,13 +83,14 @@ pub(crate) async fn look(
         cursors: cursors.collect::<Result<_, _>>()?,
         table: oid.and_then(|oid| u32::try_from(oid).ok()),
         node: head.try_get(1)?,
+        newest: head.try_get(24)?,
         snapshot: head.try_get(2)?,
         changed_at: head.try_get::<Option<i64>, _>(3)?.unwrap_or(0),
         changed_by: changed_by.unwrap_or_default().split(' ').map(str::to_owned).collect(),
     })
 }
 
-fn look_sql(table: &TableName) -> String {
+fn look_sql(table: &TableName, sequence: u32) -> String {
     let (name, sql) = (literal(&table.to_string()), literal(&table.sql()));
     let (changed_at, made) = (full("c.xmin", "n.next"), full("a.xmin", "n.next"));
     let written = full("k.xmin", "n.next");
@@ -97,7 +110,8 @@ fn look_sql(table: &TableName) -> String {
          k.late::text, (extract(epoch FROM k.late_since)::numeric * 1000000)::bigint, \
          coalesce(k.outbox_oid = n.oid, true) AND coalesce(k.outbox_node = n.node, true), \
          coalesce(k.outbox_oid::text, ''), coalesce(k.outbox_node::text, ''), {written}, k.retain, \
-         coalesce(k.token::text, '') \
+         coalesce(k.token::text, ''), \
+         (SELECT pg_sequence_last_value(oid::regclass) FROM pg_class WHERE oid = {sequence}::oid) \
          FROM t AS n LEFT JOIN pgherald.cursor AS k ON k.outbox = {name} \
          ORDER BY k.pipeline, k.sink"
     )

@@ -5,46 +5,38 @@
 
 mod duty;
 mod roll;
+mod sweeps;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use pgherald_core::Backoff;
 use pgherald_postgres::{PostgresError, PostgresSettings, Purpose, bounded, open, query};
 use sqlx::{PgConnection, Row};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 
 pub(crate) use self::duty::PATIENCE;
-use self::{duty::Duty, roll::Roll};
+use self::{
+    duty::Duty,
+    roll::Roll,
+    sweeps::{Sweeping, Sweeps},
+};
 use crate::{
     Retain, TableName,
     attach::session_settings,
-    attempt::{self, Refusal, attempt},
-    cursors::{Look, look},
-    deletion::{Deleted, Locked, Piece},
+    attempt::{self, Refusal},
+    cursors::{Look, look_with_newest},
     flow::{FlowFacts, STATEMENT_WITHIN},
     late::LateWatch,
     measure::{Schedule, Seen},
-    ranges::Ranges,
-    retention::{Channels, Cursor, Group, Progress, groups},
+    retention::{Cursor, groups},
     server::{KEEPER, TableFacts},
 };
 
-/// How long one group may be deleted from before the next one has its turn.
-const TURN: Duration = Duration::from_millis(250);
-/// How long a round may delete before it looks at the cursors again.
-const ROUND: Duration = Duration::from_millis(500);
 /// Behind a round that left something to delete.
 const PAUSE_BUSY: Duration = Duration::from_millis(100);
 /// Behind a round that found a cursor moved.
 const PAUSE_MOVING: Duration = Duration::from_millis(500);
 const PAUSE_IDLE: Duration = Duration::from_secs(2);
-/// After a lock was in the way, locked rows are passed over for so long.
-const AROUND_LOCKS: Duration = Duration::from_secs(10);
-/// What was passed over is looked at again so often, and for at most one part in [`SWEEP_SHARE`] of
-/// the time.
-const SWEEP_EVERY: Duration = Duration::from_secs(5);
-const SWEEP_SHARE: u32 = 20;
-
 pub(crate) struct Keeper {
     postgres: PostgresSettings,
     table: TableName,
@@ -57,22 +49,14 @@ struct Session<'a> {
     connection: PgConnection,
     facts: TableFacts,
     holds_lock: bool,
-    sweeps: BTreeMap<Channels, Sweep>,
-    /// The group that has its turn first.
-    turn: usize,
-    /// What becomes of locked rows, until then.
-    locked: Option<(Instant, Locked)>,
+    sweeps: Sweeps,
     measured: Schedule,
     late: Vec<LateWatch>,
     /// The positions of the round before.
     positions: Vec<(i64, usize)>,
-}
-
-/// One run over everything that a group has settled.
-struct Sweep {
-    progress: Progress,
-    began: Instant,
-    spent: Duration,
+    /// A look that shows this snapshot again finds nothing to do, if rows may be deleted or not as
+    /// then: nobody committed anything since.
+    at_rest: Option<(String, bool)>,
 }
 
 /// What a round came to.
@@ -95,6 +79,10 @@ impl Outcome {
             Ok(()) => self.worked = true,
             Err(refused) => self.refused = Some(refused),
         }
+    }
+
+    fn left_nothing(&self) -> bool {
+        !self.busy && !self.moving && self.refused.is_none()
     }
 
     /// What kept the keeper from its work. What cannot be measured is no matter while rows go.
@@ -193,29 +181,37 @@ impl<'a> Session<'a> {
             connection,
             facts,
             holds_lock: false,
-            sweeps: BTreeMap::new(),
-            turn: 0,
-            locked: None,
+            sweeps: Sweeps::default(),
             measured: Schedule::default(),
             late: keeper.flows.iter().map(|_| LateWatch::default()).collect(),
             positions: Vec::new(),
+            at_rest: None,
         })
     }
 
     /// Looks at the cursors, deletes, looks for late rows and measures.
     async fn round(&mut self, roll: &mut Roll) -> Result<Outcome, PostgresError> {
-        let looking = look(&mut self.connection, &self.keeper.table);
+        let looking =
+            look_with_newest(&mut self.connection, &self.keeper.table, self.facts.sequence);
         let look = bounded("read the cursors", STATEMENT_WITHIN, looking).await?;
         self.require_same_table(&look)?;
-        let looking = self.facts.newest(&mut self.connection);
-        let newest = bounded("read the outbox's sequence", STATEMENT_WITHIN, looking).await?;
+        let newest = self.newest(&look).await?;
         self.tell_who_is_behind(&look, newest);
         let groups = groups(&look.cursors);
         let mut outcome = Outcome { moving: self.have_moved(&look), ..Outcome::default() };
-        if self.may_delete(&look, roll).await? {
-            self.delete(&groups, &mut outcome).await?;
+        let deletes = self.may_delete(&look, roll).await?;
+        let now = (look.snapshot.clone(), deletes);
+        if self.at_rest.as_ref() != Some(&now) {
+            if deletes {
+                let Self { keeper, connection, facts, sweeps, .. } = self;
+                let sweeping = Sweeping { keeper, connection, facts, snapshot: &look.snapshot };
+                sweeps.delete(sweeping, &groups, &mut outcome).await?;
+            }
+            self.look_for_late(&look, &mut outcome).await?;
+            let swept = !deletes || self.sweeps.are_done(&groups, &look.snapshot);
+            let at_rest = outcome.left_nothing() && swept && self.have_looked(&look);
+            self.at_rest = at_rest.then_some(now);
         }
-        self.look_for_late(&look, &mut outcome).await?;
         let Self { keeper, connection, measured, .. } = self;
         let seen = Seen { table: &keeper.table, cursors: &look.cursors, groups: &groups, newest };
         if let Some(done) = measured.measure(connection, &keeper.flows, &seen).await? {
@@ -225,6 +221,23 @@ impl<'a> Session<'a> {
             }
         }
         Ok(outcome)
+    }
+
+    /// Whether late rows of every flow were looked for in all that this look shows.
+    fn have_looked(&self, look: &Look) -> bool {
+        let mut watches = self.keeper.flows.iter().zip(&self.late);
+        watches.all(|(flow, watch)| !flow.is_carried() || watch.is_done(look, flow))
+    }
+
+    /// The newest id that was handed out. Of a sequence that was not used since it was made or restarted
+    /// that takes more statements, and matters only to a cursor that stands somewhere.
+    async fn newest(&mut self, look: &Look) -> Result<i64, PostgresError> {
+        let begun = look.cursors.iter().any(|cursor| cursor.position.high > 0);
+        if look.newest.is_some() || !begun {
+            return Ok(look.newest.unwrap_or(0));
+        }
+        let asking = self.facts.newest(&mut self.connection);
+        bounded("read the outbox's sequence", STATEMENT_WITHIN, asking).await
     }
 
     fn require_same_table(&self, look: &Look) -> Result<(), PostgresError> {
@@ -283,111 +296,6 @@ impl<'a> Session<'a> {
         Ok(rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(false))
     }
 
-    /// Groups take turns, each for a little while.
-    async fn delete(
-        &mut self,
-        groups: &[Group],
-        outcome: &mut Outcome,
-    ) -> Result<(), PostgresError> {
-        self.sweeps.retain(|channels, _| groups.iter().any(|group| group.channels == *channels));
-        let until = Instant::now() + ROUND;
-        let first = self.turn;
-        for place in 0..groups.len() {
-            self.turn = first + place;
-            if Instant::now() >= until {
-                outcome.busy = true;
-                return Ok(());
-            }
-            self.delete_group(&groups[self.turn % groups.len()], outcome).await?;
-        }
-        self.turn = first + 1;
-        Ok(())
-    }
-
-    async fn delete_group(
-        &mut self,
-        group: &Group,
-        outcome: &mut Outcome,
-    ) -> Result<(), PostgresError> {
-        let Some(settled) = &group.settled else { return Ok(()) };
-        let until = Instant::now() + TURN;
-        let mut again = true;
-        loop {
-            let mut sweep = self.sweeps.remove(&group.channels).unwrap_or_default();
-            let window = sweep.progress.window(settled);
-            if window.is_empty() {
-                if !sweep.is_over() {
-                    self.sweeps.insert(group.channels.clone(), sweep);
-                }
-                return Ok(());
-            }
-            if Instant::now() >= until {
-                self.sweeps.insert(group.channels.clone(), sweep);
-                outcome.busy = true;
-                return Ok(());
-            }
-            let began = Instant::now();
-            let done = self.piece(group, &window).await?;
-            sweep.spent += began.elapsed();
-            // A cursor that its carrier has just written is another one; the next try knows it.
-            let goes_on = match &done {
-                Ok(deleted) if deleted.valid => {
-                    sweep.progress.advance(&window, deleted.last);
-                    true
-                }
-                Ok(_) => std::mem::take(&mut again),
-                Err(_) => false,
-            };
-            self.sweeps.insert(group.channels.clone(), sweep);
-            outcome.take(done.map(drop));
-            if !goes_on {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Deletes a piece. Where a lock is in the way, locked rows are passed over for a while.
-    async fn piece(
-        &mut self,
-        group: &Group,
-        window: &Ranges,
-    ) -> Result<Result<Deleted, Refusal>, PostgresError> {
-        let known = self.locked.filter(|(until, _)| Instant::now() < *until);
-        let mut locked = known.map_or(Locked::Wait, |(_, locked)| locked);
-        loop {
-            let done = self.try_piece(group, window, locked).await?;
-            let in_the_way = matches!(&done, Err(refused) if refused.locked);
-            if !in_the_way || locked == Locked::SkipTouched {
-                return Ok(done);
-            }
-            locked = locked.next();
-            self.locked = Some((Instant::now() + AROUND_LOCKS, locked));
-        }
-    }
-
-    async fn try_piece(
-        &mut self,
-        group: &Group,
-        window: &Ranges,
-        locked: Locked,
-    ) -> Result<Result<Deleted, Refusal>, PostgresError> {
-        let own = |flow: &Arc<FlowFacts>| {
-            let name = format!("{}/{}", flow.pipeline(), flow.sink());
-            flow.written().map(|written| (name, written))
-        };
-        let own: Vec<_> = self.keeper.flows.iter().filter_map(own).collect();
-        let piece = Piece {
-            table: &self.keeper.table,
-            facts: &self.facts,
-            channels: &group.channels,
-            takers: &group.takers,
-            window,
-            own: &own,
-            locked,
-        };
-        attempt("delete settled rows", piece.delete(&mut self.connection)).await
-    }
-
     async fn look_for_late(
         &mut self,
         look: &Look,
@@ -429,18 +337,5 @@ impl<'a> Session<'a> {
             None => format!("end the transaction that locks rows of {table}"),
         };
         Ok(PostgresError { fix, ..fault })
-    }
-}
-
-impl Default for Sweep {
-    fn default() -> Self {
-        Self { progress: Progress::default(), began: Instant::now(), spent: Duration::ZERO }
-    }
-}
-
-impl Sweep {
-    /// Whether it is time to look again at what was passed over.
-    fn is_over(&self) -> bool {
-        self.began.elapsed() >= SWEEP_EVERY.max(self.spent * SWEEP_SHARE)
     }
 }

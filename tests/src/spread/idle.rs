@@ -11,9 +11,8 @@ use crate::{
     stage::{length, nats},
 };
 
-/// What an idle flow may cost, everything that serves it included: the keeper's looks at cursors, late
-/// rows and locks are single statements.
-const TRANSACTIONS_PER_SECOND_MAX: f64 = 10.0;
+/// What an idle flow may cost, everything that serves it included.
+const TRANSACTIONS_PER_SECOND_MAX: f64 = 5.0;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_flow_costs_little() {
@@ -27,8 +26,9 @@ async fn an_idle_flow_costs_little() {
     });
     let bridge = Bridge::start(&config).await.unwrap();
     until_carried(&[&bridge], &[1]).await;
-    // Until the flow sleeps, and the statistics of its beginning are there.
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    // Until the flow sleeps, and the statistics of its beginning are there: a session that was busy
+    // reports at the latest 10 s later.
+    tokio::time::sleep(Duration::from_secs(12)).await;
     let mut connection = PgConnection::connect(&postgres.url()).await.unwrap();
     let (before, pause) = (committed(&mut connection).await, length(8, 60));
     tokio::time::sleep(pause).await;

@@ -55,6 +55,7 @@ impl Pass {
         retain: Option<Retain>,
         parts: Vec<(Ranges, Test)>,
     ) -> Self {
+        let parts = parts.into_iter().filter(|(ids, _)| !ids.is_empty()).collect();
         Self {
             cursor: cursor.clone(),
             snapshot: look.snapshot.clone(),
@@ -101,6 +102,11 @@ impl Pass {
     /// How long the statements took.
     pub(crate) fn spent(&self) -> Duration {
         self.spent
+    }
+
+    /// The look that it began with.
+    pub(crate) fn snapshot(&self) -> &str {
+        &self.snapshot
     }
 
     pub(crate) fn found(&self) -> &Ranges {

@@ -33,9 +33,18 @@ pub(crate) struct LateWatch {
     next: Option<Instant>,
     /// The late rows were counted then.
     counted: Option<Instant>,
+    /// The look that the latest run began with.
+    looked: Option<String>,
 }
 
 impl LateWatch {
+    /// Whether all that this look shows was looked through, and no late row waits.
+    pub(crate) fn is_done(&self, look: &Look, flow: &FlowFacts) -> bool {
+        let cursor = look.cursors.iter().find(|cursor| cursor.is_of(flow));
+        self.looked.as_ref() == Some(&look.snapshot)
+            && cursor.is_some_and(|cursor| cursor.baseline.late.is_empty())
+    }
+
     /// Does a little of the work. The outer error ends the session.
     pub(crate) async fn turn(
         &mut self,
@@ -104,6 +113,7 @@ impl LateWatch {
         if written && !pass.found().is_empty() {
             self.counted = None;
         }
+        self.looked = written.then(|| pass.snapshot().to_owned());
         self.next = Some(Instant::now() + EVERY.max(pass.spent() * SHARE).min(EVERY_AT_MOST));
         self.pass = None;
         Ok(())
