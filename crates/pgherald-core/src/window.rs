@@ -277,10 +277,12 @@ impl Window {
         released
     }
 
-    /// Goes back to the first open message, after the writer has ended or a rejection was dealt
-    /// with: what was in flight is unknown, and what may have arrived is sent again together with
-    /// everything of its ordering unit behind it.
+    /// Goes back to the first open message, after the writer has ended or a rejection was dealt with. What
+    /// was in flight is unknown now: it may have arrived. Such a message is published again, together with
+    /// everything after it in its ordering unit, even if that was confirmed.
     pub(crate) fn rewind(&mut self) {
+        // Where a unit's first unknown message stands, its replay begins: `repeats` then names everything of
+        // the unit behind it. Sent alone, the unknown message would arrive after its successors, out of order.
         self.replay = Replay::default();
         for (offset, entry) in self.entries.iter_mut().enumerate() {
             entry.forget_flight();
@@ -316,7 +318,7 @@ impl Window {
         Some(messages.map(mark).collect())
     }
 
-    /// Whether a settled message is sent again all the same, to keep a replay contiguous.
+    /// Whether a settled message is published again, so that the replay is a contiguous run.
     fn repeats(&self, place: Place, message: &Message) -> bool {
         let from = match self.ordering {
             Ordering::Flow => self.replay.everything_from,

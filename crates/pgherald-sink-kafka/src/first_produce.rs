@@ -1,11 +1,11 @@
-//! First contact with a partition.
+//! The first record of a producer in a partition.
 //!
-//! A broker that has nothing of a producer in a partition takes any sequence number as its first one
-//! (KIP-360). If the first request to a partition is refused for a moment (the topic is so new that
-//! the broker does not know it yet, or too few replicas are in sync) and the second one, which is
-//! under way already, is stored, then the first one comes too late for ever. librdkafka takes the
-//! second one's confirmation for both and reports as delivered what is lost. So one record at a time
-//! goes to a partition until one of this producer's is stored there.
+//! If a broker has no record of a producer in a partition, it accepts any sequence number as the first one
+//! (KIP-360). Suppose that it refuses the first request to a partition for a moment (the topic is so new that
+//! the broker does not know it yet, or too few replicas are in sync), and stores the second one, which is in
+//! flight already. Then the broker will never accept the first one. librdkafka takes the confirmation of the
+//! second one for both, and reports the lost record as delivered. So only one record is in flight to a
+//! partition until a record of this producer is stored there.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,7 +26,7 @@ const TOPICS_MAX: usize = 10_000;
 pub(crate) struct FirstProduce {
     topics: HashMap<Arc<str>, Topic>,
     since: Instant,
-    /// So long a topic is believed to have the partitions that it had.
+    /// How long the number of a topic's partitions counts as known.
     refresh: Duration,
 }
 
@@ -38,8 +38,8 @@ struct Topic {
 }
 
 impl FirstProduce {
-    /// Of a producer that has sent nothing yet. `refresh`: so long a topic is believed to have the
-    /// partitions that it had.
+    /// For a producer that has sent nothing yet. `refresh`: how long the number of a topic's partitions counts
+    /// as known.
     pub(crate) fn new(refresh: Duration, now: Instant) -> Self {
         Self { topics: HashMap::new(), since: now, refresh }
     }
@@ -62,7 +62,7 @@ impl FirstProduce {
         Some((known.partitions, now.duration_since(known.found) >= self.refresh))
     }
 
-    /// The topic is there and has so many partitions. What is new of them has met nobody.
+    /// The topic exists and has this many partitions. New ones have no record of this producer yet.
     pub(crate) fn found(&mut self, topic: &Arc<str>, partitions: usize, now: Instant) {
         // With fewer it is another topic of that name.
         if let Some(known) = self.topics.get_mut(topic).filter(|it| it.partitions <= partitions) {

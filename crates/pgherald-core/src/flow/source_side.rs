@@ -196,10 +196,11 @@ impl<'a> SourceSide<'a> {
         }
     }
 
-    /// Another process is to carry the flow: what was read is delivered before the session ends. A
-    /// sink that does not take it within the drain deadline keeps nobody waiting: the next carrier
-    /// reads it again.
+    /// Another process is to run the flow: what was read is delivered before the session ends. If the sink
+    /// does not accept it within the drain deadline, the other process does not wait any longer: it reads
+    /// those messages again.
     async fn hand_over(&self, session: &mut dyn Session) -> SourceError {
+        // The session still holds the lock, so nobody else reads while the rest is delivered.
         self.link.source_phase(SourcePhase::HandingOver);
         self.link.attachment.send_replace(Attachment::Standby);
         let deadline = Instant::now() + self.drain;
@@ -211,7 +212,8 @@ impl<'a> SourceSide<'a> {
                 SourceError::HandOver
             }
         };
-        // The lock is held until nothing more leaves this process.
+        // Out of time. Clear the window, so that the sink side drops its writer, and keep the session and its
+        // lock until the writer is gone. Otherwise this process could still send while the next one does.
         self.link.forget();
         self.link.attachment.send_replace(Attachment::None);
         let mut writing = self.link.writing.subscribe();
@@ -229,11 +231,11 @@ impl<'a> SourceSide<'a> {
         }
     }
 
-    /// No more is read: what was read is settled first, then acknowledged.
+    /// Reads nothing more, waits until everything that was read is settled, and acknowledges it.
     async fn ack_the_rest(&self, session: &mut dyn Session) -> Result<(), SourceError> {
         let settled = self.link.settled();
         {
-            // The lock has to be held until the last message is settled.
+            // The session must keep its lock until the last message is settled: go on with heartbeats.
             let mut tending = session.tend(&settled);
             while !self.link.window().is_empty() {
                 tokio::select! {

@@ -89,7 +89,7 @@ impl<'a> Membership<'a> {
         bounded("tell who carries which pipeline", STATEMENT_WITHIN, applying).await
     }
 
-    /// What is to be said whatever the plan is. A session that has just begun holds nothing.
+    /// The changes of our locks that do not depend on the plan. A new session holds no lock.
     fn due(&self, now: &Look) -> Changes {
         let mut due = Changes::default();
         for (unit, seat) in self.seats {
@@ -98,6 +98,8 @@ impl<'a> Membership<'a> {
                 // The membership was lost, and another process has taken it meanwhile.
                 seat.put(Place::Leaving);
             }
+            // Step 2 of a hand-over: only when no flow of the pipeline is attached here any more is its lock
+            // released. Until then nobody else may take it.
             let left = seat.place() == Place::Leaving && seat.is_free();
             if carrier == Some(self.me) && (left || self.leaves && seat.is_free()) {
                 due.let_go.push(*unit);
@@ -115,7 +117,8 @@ impl<'a> Membership<'a> {
         due
     }
 
-    /// Lets the flows drain whose pipelines another process is to have.
+    /// Step 1 of a hand-over: withdraws our offer for a pipeline that another process is to run, and lets its
+    /// flows drain. The lock stays ours (see `due`).
     async fn hand_over(&mut self, now: &Look, plan: &Plan) -> Result<(), PostgresError> {
         let mut changes = Changes::default();
         for (unit, seat) in self.seats {
@@ -134,8 +137,8 @@ impl<'a> Membership<'a> {
         if changes.is_empty() { Ok(()) } else { self.apply(&changes).await }
     }
 
-    /// Takes what is free and this process is to have, and what it went on with while its membership
-    /// was lost.
+    /// Step 3 of a hand-over, in the other process: takes the pipelines that are free and that the plan gives
+    /// to this process. Also takes again those that it kept running while its membership was lost.
     async fn take(&mut self, now: &Look, plan: &Plan) -> Result<(), PostgresError> {
         let free = |unit: &Unit| !now.snapshot.carriers.contains_key(unit);
         let wanted = |(unit, seat): &(&Unit, &Arc<Shared>)| {
@@ -167,7 +170,7 @@ impl<'a> Membership<'a> {
         Ok(())
     }
 
-    /// Says of the others who carries them.
+    /// Tells the flows of all other pipelines which process runs them.
     fn tell(&self, now: &Look, plan: &Plan) {
         for (unit, seat) in self.seats {
             if matches!(seat.place(), Place::Here | Place::Leaving) {

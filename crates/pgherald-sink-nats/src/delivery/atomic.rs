@@ -1,9 +1,9 @@
 //! Atomic batches (ADR-50): stored as a whole or not at all, one after the other.
 //!
-//! While the server stores one batch the next one is staged there: all of it but its last message,
-//! without which nothing of it is stored. That one is sent when the batch before is confirmed, so no
-//! batch overtakes one that is refused. What is staged behind a refused batch is sent anew; the
-//! server forgets the staged messages after ten seconds.
+//! While the server stores one batch, the next one is staged there: the writer sends all of it except its
+//! last message, and without that message the server stores nothing of the batch. The writer sends the last
+//! message when the batch before is confirmed, so no batch overtakes one that is refused. A batch that was
+//! staged after a refused one is sent again; the server forgets the staged messages after ten seconds.
 
 use async_nats::{HeaderMap, HeaderValue, header};
 
@@ -35,12 +35,15 @@ struct AtomicBatch {
 }
 
 impl Delivery {
-    /// Sends what waits as batches, until so little is left that it goes as a chain.
+    /// Sends what waits as batches, until so little is left that a chain is quicker.
     pub(super) async fn atomic(&mut self) -> Result<(), Stop> {
         let mut storing: Option<AtomicBatch> = None;
         loop {
+            // Step 1: stage the next batch while `storing`, if there is one, waits for its answer.
             self.take_waiting();
             let mut staged = self.stage_behind(storing.as_ref()).await?;
+            // Step 2: wait until `storing` is stored. If it is refused, nothing of it and nothing of the
+            // staged batch is in the stream, so both can be sent again in order.
             match storing.take() {
                 Some(batch) => {
                     if let Err(error) = self.fate(&batch, staged.as_mut()).await? {
@@ -52,6 +55,7 @@ impl Delivery {
                 None if staged.is_none() => return self.chain(CHAINED_MAX).await,
                 None => {}
             }
+            // Step 3: everything before is stored, so the staged batch may be completed.
             if let Some(mut batch) = staged {
                 if let Some(error) = batch.refused.take() {
                     return self.refused_batch(batch.count, error).await;
@@ -62,8 +66,8 @@ impl Delivery {
         }
     }
 
-    /// Sends the next batch but for its last message. `None`: so little waits that it goes as a
-    /// chain, or the batch that is being stored has to tell first whether this is a replay.
+    /// Sends the next batch except its last message. `None`: so little waits that it goes as a chain, or the
+    /// answer to the batch that is being stored has to show first whether this is a replay.
     async fn stage_behind(
         &mut self,
         storing: Option<&AtomicBatch>,
@@ -111,8 +115,8 @@ impl Delivery {
         Ok(())
     }
 
-    /// The fate of the batch that is being stored: the answer to its last message, or the refusal
-    /// of any. What the server says against the one behind it is kept there.
+    /// The fate of the batch that is being stored: the answer to its last message, or the refusal of any of
+    /// its messages. A refusal of the staged batch is kept in `staged`, until its turn comes.
     async fn fate(
         &mut self,
         batch: &AtomicBatch,
@@ -139,8 +143,8 @@ impl Delivery {
         }
     }
 
-    /// Nothing of the batch is stored. Where its fault may lie in one message, or in messages that
-    /// are stored already, the same messages go as a chain, which finds out which.
+    /// Nothing of the batch is stored. The cause may be one message, or messages that were stored before (a
+    /// replay). Then the same messages go as a chain, whose answers say which message it is.
     async fn refused_batch(&mut self, count: usize, error: NatsError) -> Result<(), Stop> {
         match &error {
             NatsError::Refused { code: DISABLED, .. } => self.mode = PublishMode::Chain,
@@ -154,7 +158,7 @@ impl Delivery {
     }
 }
 
-/// Duplicates (10201), and everything that the server says about batches as such.
+/// Duplicates (10201), and everything that the server refuses about batches as such.
 fn about_the_batch(code: u64) -> bool {
     matches!(code, 10175..=10177 | 10179 | 10199..=10201 | 10210)
 }

@@ -1,15 +1,16 @@
-//! A chain: each message is stored only directly behind its predecessor.
+//! A chain: the server stores each message only directly after its predecessor.
 //!
-//! `Nats-Expected-Last-Msg-Id` names the message that must be the last one of the stream. A refused
-//! or lost message therefore takes everything behind it along, whoever else writes to the stream,
-//! and a replay runs through what is stored already: the server answers `duplicate` before it looks
-//! at the expectation. The first message of a run, with nothing unanswered before it, needs none.
+//! `Nats-Expected-Last-Msg-Id` names the message that must be the last one of the stream. If a message is
+//! refused or lost, the server therefore refuses all messages after it, whoever else writes to the stream.
+//! A replay passes through the messages that are stored already, because the server answers `duplicate`
+//! before it checks the expectation. The first message of a run, with nothing unanswered before it, has no
+//! expectation.
 //!
-//! A replay need not have the order of the first time: rows that were invisible then stand between
-//! those that are stored. Behind such a new one, which is refused, its stored successor may be the
-//! stream's last message, and what follows that one would be stored in front of the new one. So a
-//! writer has one message in flight until it has stored one itself: from then on no message that
-//! was stored before can be the last one.
+//! A replay may have another order than the first time: rows that were invisible then now come between the
+//! stored ones. Suppose that such a new message is refused, and that its successor, which is stored already,
+//! is the last message of the stream. Then the message after that successor would be stored, before the new
+//! one. So a writer has only one message in flight until it has stored one itself: from then on no message
+//! of an earlier writer can be the last one.
 
 use std::collections::VecDeque;
 
@@ -91,6 +92,7 @@ impl Delivery {
                 return Ok(());
             }
             self.hear_chain(&mut unanswered, limit).await?;
+            // Answers may arrive in any order; only the front one decides, since all others depend on it.
             while let Some(Some(reply)) = unanswered.replies.front_mut().map(Option::take) {
                 match reply {
                     Reply::Stored { duplicate, .. } => {
@@ -150,13 +152,15 @@ impl Delivery {
         Ok(())
     }
 
-    /// The front is refused. What was sent behind it is refused as well, or was stored before; it
-    /// is awaited, so that nothing is under way when the run begins anew.
+    /// The front is refused. Messages that were sent after it are refused too, or were stored before. Wait for
+    /// their answers, so that nothing is in flight when the run starts again.
     async fn break_chain(&mut self, mut run: Unanswered, error: NatsError) -> Result<(), Stop> {
         run.replies[0] = Some(Reply::Taken);
         while run.replies.iter().any(Option::is_none) {
             self.hear_chain(&mut run, 0).await?;
         }
+        // Somebody else's message is the last one of the stream: send again, without an expectation at the
+        // front. Any other refusal is about the front message itself.
         if matches!(error, NatsError::Refused { code: WRONG_LAST_MESSAGE_ID, .. }) {
             self.send_window.broke();
             self.sent = 0;

@@ -25,24 +25,25 @@ use crate::{
 pub(super) enum End {
     /// The attachment is over.
     Void,
-    /// The writer is of no use any more.
+    /// The writer failed.
     Fault(SinkError),
 }
 
 pub(super) struct Publishing<'a, 'b> {
     link: &'a Link,
     policy: &'a mut Policy,
-    /// How long open outcomes are waited for, behind a rejected message and after a fault.
+    /// How long to wait for open outcomes, after a rejected message and after a fault.
     outcomes_within: Duration,
     keeper: Option<&'a mut Keeper<'b>>,
     outcomes: FuturesUnordered<BoxFuture<'static, Resolution>>,
     rejections: Vec<Rejection>,
-    /// Since when nothing is published, because rejections have to be dealt with first.
+    /// Since when nothing is published, because a rejection is not resolved yet.
     stopped: Option<Instant>,
     halted_until: Option<Instant>,
-    /// The sink had failed before it was opened, and has not confirmed anything since.
+    /// The sink had failed before this writer was opened, and the writer has confirmed nothing yet.
     doubted: bool,
-    /// What came back unsent was published again, and nothing was confirmed since.
+    /// The writer returned messages unsent without rejecting one; they were published again, and nothing
+    /// was confirmed since.
     resent: bool,
     confirmed: bool,
 }
@@ -53,7 +54,7 @@ struct Resolution {
     outcome: Outcome,
 }
 
-/// What one step of waiting brought.
+/// What ended one wait.
 enum Step {
     Resolved(Resolution),
     Event(Event),
@@ -101,6 +102,9 @@ impl<'a, 'b> Publishing<'a, 'b> {
                 break fault;
             }
         };
+        // The writer has failed, but some batches may still be answered. Each answer that arrives now is a
+        // message less to publish again. When this returns, the caller drops the writer: from then on every
+        // outcome that is still open counts as unknown.
         tokio::select! {
             biased;
             () = &mut void => {}
@@ -109,7 +113,10 @@ impl<'a, 'b> Publishing<'a, 'b> {
         (End::Fault(fault), self.confirmed)
     }
 
+    /// One decision: resolve rejections, else publish what is due, else wait.
     async fn step(&mut self, writer: &mut dyn Writer) -> Result<(), SinkError> {
+        // The policy may only decide when every outcome is known. Otherwise a skipped or stored message could
+        // be settled while an earlier one is still unknown, and would be sent again before it.
         if self.stopped.is_some() && self.outcomes.is_empty() {
             self.judge().await;
         }
@@ -130,6 +137,8 @@ impl<'a, 'b> Publishing<'a, 'b> {
 
     /// When the next batch may be published; `None`: there is none, or not now.
     fn due(&self) -> Option<Instant> {
+        // Nothing is published after a rejection that is not resolved yet: that would break the order. And
+        // nothing after the lease of the session: another process may hold the flow's lock by now.
         if self.stopped.is_some() || self.link.settled().has_lapsed() {
             return None;
         }
@@ -156,10 +165,11 @@ impl<'a, 'b> Publishing<'a, 'b> {
         }
     }
 
-    /// Offers a turn to the writer, up to its first message that core itself refuses.
+    /// Offers a turn to the writer, up to the first message that core itself refuses.
     async fn publish(&mut self, writer: &mut dyn Writer, mut turn: Turn) -> Result<(), SinkError> {
         self.link.metrics.retries.increment(turn.again as u64);
         if let Some((place, error)) = self.refused(&turn) {
+            // The messages before the refused one are published; it and those after it stay in the window.
             self.stop();
             self.link.window().withhold(turn.sequence, place);
             turn.only = up_to(&turn.only, place, turn.batch.messages.len());
@@ -182,8 +192,9 @@ impl<'a, 'b> Publishing<'a, 'b> {
         Ok(())
     }
 
-    /// Awaits the writer, and meanwhile the outcome of everything that it published before and news
-    /// of its connection.
+    /// Waits until the writer has accepted the turn. Meanwhile it takes the outcomes of earlier batches and
+    /// changes of the connection: a writer with a full queue may need the first to go on, and the flow's
+    /// state needs both.
     async fn offer(
         &mut self,
         writer: &mut dyn Writer,
@@ -217,6 +228,8 @@ impl<'a, 'b> Publishing<'a, 'b> {
     fn resolve(&mut self, resolution: Resolution) -> Result<(), SinkError> {
         let Resolution { sequence, published, outcome } = resolution;
         let mut latencies = Latencies::new(&self.link.metrics, clock().now());
+        // Settle in the window first: this may release whole batches at its front, and with them a
+        // checkpoint that the source side acknowledges.
         let resolved = {
             let mut window = self.link.window();
             let replay = window.is_replay(sequence);
@@ -240,10 +253,13 @@ impl<'a, 'b> Publishing<'a, 'b> {
             Some(error) => Err(error),
             None if resolved.open == 0 || rejected || self.stopped.is_some() => Ok(()),
             None if resolved.unknown == 0 && !self.resent => {
-                // Nothing is lost: the writer stands behind a rejection whose outcome is to come.
+                // All open messages were certainly not sent, and none was rejected here: the writer has
+                // stopped at a rejection in another batch, whose outcome is still to come. Wait for it.
                 self.stop();
                 Ok(())
             }
+            // An unknown message may or may not have arrived, and a writer that returns messages unsent for
+            // the second time, without rejecting one, would do so for ever. Only a new writer helps.
             None => Err(SinkError::Transient("the outcome of a publish is not known".into())),
         }
     }
@@ -274,22 +290,23 @@ impl<'a, 'b> Publishing<'a, 'b> {
         }
     }
 
-    /// The destination has answered: whatever kept it from that before is over.
+    /// The destination has answered, so an earlier fault is over.
     fn trust(&mut self) {
         if std::mem::take(&mut self.doubted) {
             self.link.sink_phase(SinkPhase::Open);
         }
     }
 
-    /// Every outcome is known: the policy decides on the rejected messages, first to last, and
-    /// publishing goes back to the first open message.
+    /// Every outcome is known: the policy decides on the rejected messages, in their order, and publishing
+    /// continues with the first open message.
     async fn judge(&mut self) {
         if !self.rejections.is_empty() {
             self.trust();
         }
-        // A writer that takes nothing, for no reason that it names, is of no use.
+        // Drop a writer that returns messages unsent twice without rejecting one.
         self.resent = self.rejections.is_empty();
         self.rejections.sort_by_key(|rejection| rejection.place);
+        // First to last: a message may be settled only if no message before it is halted.
         for rejection in std::mem::take(&mut self.rejections) {
             match self.policy.apply(self.link, &rejection) {
                 Verdict::GoOn => {}
@@ -301,6 +318,8 @@ impl<'a, 'b> Publishing<'a, 'b> {
             }
         }
         self.stopped = None;
+        // From here on the window offers again what is not settled, from the first open message of each
+        // ordering unit. What was dealt with may have completed batches at the front: release them.
         self.link.window().rewind();
         self.link.release();
     }
@@ -310,7 +329,7 @@ impl<'a, 'b> Publishing<'a, 'b> {
         self.link.sink_phase(SinkPhase::Halted(why.into()));
     }
 
-    /// A rejected message is kept before it settles.
+    /// Stores a rejected message as a dead letter, and settles it only then.
     async fn keep(&mut self, message: &Message, rejection: &Rejection) {
         let Some(keeper) = &mut self.keeper else {
             return self.halt("the flow has no place for dead letters".to_owned());
@@ -336,7 +355,7 @@ impl<'a, 'b> Publishing<'a, 'b> {
         Ok(())
     }
 
-    /// After a fault: what is still to be said of earlier batches, for a while.
+    /// After a fault: takes the outcomes of earlier batches that still arrive, for a limited time.
     async fn collect_outcomes(&mut self) {
         let within = self.outcomes_within;
         let all = async {
@@ -349,7 +368,7 @@ impl<'a, 'b> Publishing<'a, 'b> {
     }
 }
 
-/// The next change of a standing; never without one.
+/// The next change of the connection's state; pends for ever if the writer does not report it.
 async fn changed(standing: &mut Option<watch::Receiver<Standing>>) -> Standing {
     if let Some(now) = standing
         && now.changed().await.is_ok()
