@@ -26,6 +26,8 @@ use crate::{
 
 const WITHIN: Duration = Duration::from_secs(90);
 const ENVELOPES: [&str; 3] = ["binary", "structured", "none"];
+/// Signs every request; the readers verify with it.
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLSwx";
 /// The outbox with the whole set, and notifications with the gap that they begin with.
 const PIPELINES: [&str; 2] = ["p", "n"];
 
@@ -51,7 +53,7 @@ async fn every_envelope_on_every_sink_is_read_by_the_rules() {
             _ => assert_notified(&what, envelope, &seen),
         }
     }
-    dump::prove(&seen, kafka, &nats).await;
+    dump::prove(&seen, SECRET, kafka, &nats).await;
     assert_eq!(bridge.terminate(WITHIN).await.unwrap(), Some(0), "{}", bridge.log());
 }
 
@@ -87,7 +89,10 @@ fn config(postgres: &Postgres, kafka: &Kafka, nats: &Nats, hook: &HttpReceiver) 
                 nats.url(),
                 stream(pipeline, envelope)
             ),
-            _ => format!("http.url = {:?}", hook.url(&format!("/{pipeline}/{envelope}"))),
+            _ => format!(
+                "http.url = {:?}\nhttp.secret = {SECRET:?}",
+                hook.url(&format!("/{pipeline}/{envelope}"))
+            ),
         };
         config = config.with(&format!("{table}\nenvelope = \"{wrapped}\"\n{more}{to}"));
     }

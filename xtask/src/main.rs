@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod check;
+mod compose;
 mod count;
 mod e2e;
 mod fuzz;
@@ -24,7 +25,7 @@ cargo xtask TASK
                                unit, core, e2e
   prove [FILTER]               the end-to-end tests with their full lengths (faults of 20 s and 60 s)
   prove clients                a fixed set through every envelope and sink, read by the SDKs and clients
-                               of tests/clients (from PyPI, npm, Go modules, Maven)
+                               of tests/clients (from PyPI, npm, crates.io, Go modules, Maven)
   prove environments           a matrix of hostile databases, changes in mid-flow and refusals, with
                                both orders and every sink
   prove machine                small containers, few threads, PostgreSQL 20 ms away, names, certificates,
@@ -43,6 +44,8 @@ cargo xtask TASK
   bench outbox [--rows N] [--rounds N] [--seconds N] [--churn-rows N] [--churn-rate N]
        [--wakes N] [--only PART,...] [--out DIRECTORY]
                                the same of an outbox: backlog, steady, churn, idle, wake, send
+  compose                      docker-compose.yml on a Docker engine: healthy, messages arrive, faults heal;
+                               without an engine, on Debian as root, one of packages with stand-in images
   fetch [--without kafka]      only fetch the servers into the cache
   fuzz [--seconds N] [TARGET]  every fuzz target (fuzz/README.md) for a minute, or N seconds each
   help                         this
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         "soak" => long::soak(rest),
         "demo" | "up" => play::play(task, rest),
         "bench" => bench::bench(rest),
+        "compose" => compose::compose(rest),
         "fetch" => play::fetch(rest),
         "fuzz" => fuzz::fuzz(rest),
         "help" | "--help" | "-h" => help(),

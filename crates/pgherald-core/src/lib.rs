@@ -50,7 +50,7 @@ pub use self::{
     host::is_loopback,
     id::{ID_BYTES_MAX, MessageId},
     list::StringList,
-    media_type::{EVENT_BATCH_MEDIA_TYPE, EVENT_MEDIA_TYPE, is_media_type},
+    media_type::{EVENT_BATCH_MEDIA_TYPE, EVENT_MEDIA_TYPE, is_media_type, is_other_event_format},
     message::{Body, ContentType, Headers, Message},
     metrics::describe_metrics,
     named_file::{FileFault, NamedFile},

@@ -14,7 +14,8 @@ pub(crate) fn is_json(media_type: &str) -> bool {
     suffix.eq_ignore_ascii_case("json")
 }
 
-/// Whether the media type may be one of the two that CloudEvents documents have; cheap.
+/// Whether the media type begins as those of all CloudEvents documents do, and receivers take what is
+/// behind it for one; cheap.
 pub(crate) fn may_be_event(media_type: &str) -> bool {
     const BEGINNING: &[u8] = b"application/cloudevents";
     let beginning = media_type.trim_ascii_start().as_bytes().get(..BEGINNING.len());
@@ -31,13 +32,21 @@ pub(crate) fn is_event_batch(media_type: &str) -> bool {
     essence(media_type).eq_ignore_ascii_case(EVENT_BATCH_MEDIA_TYPE)
 }
 
+/// Whether the media type is one of CloudEvents documents, but not of a single one in JSON: a batch, or
+/// another format (`application/cloudevents+avro`). No message may have it.
+#[must_use]
+pub fn is_other_event_format(media_type: &str) -> bool {
+    may_be_event(media_type) && !is_event(media_type)
+}
+
 /// Type and subtype, without parameters.
-fn essence(media_type: &str) -> &str {
+pub(crate) fn essence(media_type: &str) -> &str {
     media_type.split(';').next().unwrap_or_default().trim_matches([' ', '\t'])
 }
 
 /// Whether a text is a media type by RFC 9110, 8.3.1: `type/subtype`, then parameters
-/// `; name=value`, each value a token or a quoted string. It is ASCII.
+/// `; name=value`, each value a token or a quoted string. It is printable ASCII: a tab, which the grammar allows around
+/// parameters, is nothing that a header of NATS or HTTP carries as it is.
 #[must_use]
 pub fn is_media_type(text: &str) -> bool {
     let Some((kind, rest)) = text.split_once('/') else { return false };
@@ -57,8 +66,7 @@ pub fn is_media_type(text: &str) -> bool {
 
 /// What follows one parameter, or one semicolon without a parameter, which the grammar allows.
 fn parameter(text: &str) -> Option<&str> {
-    let blank = [' ', '\t'];
-    let text = text.trim_start_matches(blank).strip_prefix(';')?.trim_start_matches(blank);
+    let text = text.trim_start_matches(' ').strip_prefix(';')?.trim_start_matches(' ');
     let Some(equals) = text.bytes().position(|byte| !is_token(byte)) else {
         return text.is_empty().then_some(text);
     };
@@ -79,10 +87,10 @@ fn quoted(text: &str) -> Option<&str> {
     let mut escaped = false;
     for (place, byte) in text.bytes().enumerate().skip(1) {
         match byte {
-            b'\t' | b' '..=b'~' if escaped => escaped = false,
+            b' '..=b'~' if escaped => escaped = false,
             b'\\' => escaped = true,
             b'"' => return Some(&text[place + 1..]),
-            b'\t' | b' '..=b'~' => {}
+            b' '..=b'~' => {}
             _ => return None,
         }
     }
@@ -127,6 +135,17 @@ mod tests {
         assert!(is_event_batch("APPLICATION/cloudevents-batch+json;charset=utf-8"));
         assert!(!is_event("application/cloudevents+avro"));
         assert!(!is_event("application/json"));
+        for other in [
+            "application/cloudevents+avro",
+            "application/CloudEvents+protobuf; a=b",
+            "application/cloudevents-batch+json",
+            "application/cloudevents",
+        ] {
+            assert!(is_other_event_format(other), "{other}");
+        }
+        for not_refused in ["application/cloudevents+json; a=b", "application/json", "text/plain"] {
+            assert!(!is_other_event_format(not_refused), "{not_refused}");
+        }
     }
 
     #[test]
@@ -135,7 +154,7 @@ mod tests {
             "text/plain",
             "application/vnd.acme+json",
             "text/plain; charset=utf-8",
-            "text/plain;charset=utf-8\t;\tformat=flowed",
+            "text/plain;charset=utf-8 ; format=flowed",
             "a/b; c=\"d;e\\\"f g\"; h=i",
             "a/b;",
             "a/b; ;c=d",
@@ -159,6 +178,8 @@ mod tests {
             "text/plain; a = b",
             "text/pläin",
             "text/plain\n",
+            "text/plain;\tcharset=utf-8",
+            "text/plain; a=\"b\tc\"",
             "a/b/c",
         ] {
             assert!(!is_media_type(illegal), "{illegal:?}");

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use pgherald_core::{EVENT_BATCH_MEDIA_TYPE, Problems, StringList, is_media_type};
+use pgherald_core::{Problems, StringList, is_media_type, is_other_event_format};
 use serde::{Deserialize, Serialize};
 
 use crate::{KeyRule, beat::HEARTBEAT_CHANNEL};
@@ -75,14 +75,13 @@ impl NotifyConfig {
         let Some(text) = self.content_type.as_deref().filter(|text| *text != AUTO) else {
             return Some(None);
         };
-        let essence = text.split(';').next().unwrap_or_default().trim();
         if !is_media_type(text) {
             let why = format!("{text:?} is no media type: write auto, or one as in \"text/csv\"");
             problems.add(key, why);
             return None;
         }
-        if essence.eq_ignore_ascii_case(EVENT_BATCH_MEDIA_TYPE) {
-            let why = "a notification is one event: write application/cloudevents+json";
+        if is_other_event_format(text) {
+            let why = "a notification is one event in JSON: write application/cloudevents+json";
             problems.add(key, why);
             return None;
         }
@@ -168,6 +167,8 @@ mod tests {
         let batch =
             r#"{"channels": ["a"], "content_type": "application/CloudEvents-batch+json;a=b"}"#;
         assert!(resolve(batch).unwrap_err()[0].contains("one event"));
+        let avro = r#"{"channels": ["a"], "content_type": "application/cloudevents+avro"}"#;
+        assert!(resolve(avro).unwrap_err()[0].contains("application/cloudevents+json"));
         assert_eq!(resolve("{}").unwrap_err().len(), 1);
         assert!(serde_json::from_str::<NotifyConfig>(r#"{"spool": {}}"#).is_err());
     }

@@ -133,6 +133,8 @@ async fn a_content_type_is_a_media_type() {
         "text/plain; charset=\"utf-8",
         "text/plain charset=utf-8",
         "text/plain\n",
+        "text/plain;\tcharset=utf-8",
+        "text/plain; a=\"b\tc\"",
         "text/pl\u{e4}in",
         " text/plain",
         "application/json, text/plain",

@@ -1,4 +1,4 @@
-// What the Go SDK makes of the wire. Prints a JSON line an event.
+// What SDKs and clients in Go make of the wire. Prints a JSON line a finding.
 package main
 
 import (
@@ -23,11 +23,20 @@ import (
 )
 
 type line struct {
+	Secret   string      `json:"secret"`
+	Pipeline string      `json:"pipeline"`
 	Sink     string      `json:"sink"`
 	Envelope string      `json:"envelope"`
 	Key      *string     `json:"key"`
 	Headers  [][2]string `json:"headers"`
 	Body     *string     `json:"body"`
+}
+
+func (it line) body() []byte {
+	if it.Body == nil {
+		return nil
+	}
+	return must(base64.StdEncoding.DecodeString(*it.Body))
 }
 
 func version(module string) string {
@@ -40,13 +49,13 @@ func version(module string) string {
 	return "?"
 }
 
-func say(n int, rest map[string]any) {
-	rest["client"], rest["n"] = "go sdk "+version("github.com/cloudevents/sdk-go/v2"), n
+func say(client string, n int, rest map[string]any) {
+	rest["client"], rest["n"] = client, n
 	text, _ := json.Marshal(rest)
 	fmt.Println(string(text))
 }
 
-func tell(n int, it event.Event) {
+func tell(client string, n int, it event.Event) {
 	attributes := map[string]any{"specversion": it.SpecVersion(), "id": it.ID(), "source": it.Source(), "type": it.Type()}
 	for name, value := range map[string]string{"subject": it.Subject(), "datacontenttype": it.DataContentType(), "dataschema": it.DataSchema()} {
 		if value != "" {
@@ -60,7 +69,7 @@ func tell(n int, it event.Event) {
 	if it.Data() != nil {
 		rest["data"] = map[string]string{"base64": base64.StdEncoding.EncodeToString(it.Data())}
 	}
-	say(n, rest)
+	say(client, n, rest)
 }
 
 func events(it line, body []byte) ([]event.Event, error) {
@@ -95,36 +104,48 @@ func events(it line, body []byte) ([]event.Event, error) {
 	}
 }
 
-func main() {
-	file, err := os.Open(os.Args[1])
-	if err != nil {
-		panic(err)
+func sdk(lines []line) {
+	client := "go sdk " + version("github.com/cloudevents/sdk-go/v2")
+	for n, it := range lines {
+		if it.Envelope == "none" {
+			continue
+		}
+		found, err := events(it, it.body())
+		if err != nil {
+			say(client, n, map[string]any{"error": strings.ReplaceAll(err.Error(), "\n", " ")})
+			continue
+		}
+		for _, event := range found {
+			tell(client, n, event)
+		}
 	}
-	scanner := bufio.NewScanner(file)
+}
+
+// The messages of the dump, and what signs the requests.
+func read(path string) ([]line, string) {
+	scanner := bufio.NewScanner(must(os.Open(path)))
 	scanner.Buffer(nil, 64<<20)
-	n := 0
+	var lines []line
+	var secret string
 	for scanner.Scan() {
 		var it line
 		if err := json.Unmarshal(scanner.Bytes(), &it); err != nil {
 			panic(err)
 		}
 		if it.Sink == "" {
+			secret = it.Secret
 			continue
 		}
-		if it.Envelope != "none" {
-			var body []byte
-			if it.Body != nil {
-				body, _ = base64.StdEncoding.DecodeString(*it.Body)
-			}
-			found, err := events(it, body)
-			if err != nil {
-				say(n, map[string]any{"error": strings.ReplaceAll(err.Error(), "\n", " ")})
-				found = nil
-			}
-			for _, event := range found {
-				tell(n, event)
-			}
-		}
-		n++
+		lines = append(lines, it)
 	}
+	return lines, secret
+}
+
+func main() {
+	lines, secret := read(os.Args[1])
+	signatures(lines, secret) // first: the libraries take a signature for five minutes
+	sdk(lines)
+	franz(lines, os.Args[2])
+	segmentio(lines, os.Args[2])
+	saramas(lines, os.Args[2])
 }

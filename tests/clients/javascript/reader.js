@@ -1,10 +1,14 @@
 // What the JavaScript SDK, web frameworks and clients make of the wire. Prints a JSON line an event.
 import { readFileSync } from "node:fs";
+import { bodyParser } from "@koa/bodyparser";
 import { HTTP, Kafka as KafkaBinding } from "cloudevents";
 import express from "express";
 import Fastify from "fastify";
 import { Kafka, logLevel } from "kafkajs";
+import Koa from "koa";
 import { connect } from "nats";
+import * as standardwebhooks from "standardwebhooks";
+import * as svix from "svix";
 
 const [dump, brokers, servers] = process.argv.slice(2);
 const version = (name) => {
@@ -12,8 +16,8 @@ const version = (name) => {
   return `${name} ${JSON.parse(readFileSync(file)).version}`;
 };
 const said = (client, n, rest) => console.log(JSON.stringify({ client, n, ...rest }));
-const wire = readFileSync(dump, "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line))
-  .filter((line) => line.sink)
+const [{ secret }, ...lines] = readFileSync(dump, "utf8").split("\n").filter(Boolean).map((line) => JSON.parse(line));
+const wire = lines
   .map((line) => ({ ...line, body: line.body === null ? null : Buffer.from(line.body, "base64") }));
 
 function form(data) {
@@ -26,6 +30,23 @@ function form(data) {
 function event(client, n, it) {
   const { data, data_base64, time, ...attributes } = it.toJSON();
   said(client, n, { attributes, data: data_base64 ? { base64: data_base64 } : form(data) });
+}
+
+// One verifies and then parses, the other only verifies, as their pages have it.
+function signatures() {
+  for (const [name, { Webhook }] of Object.entries({ standardwebhooks, svix })) {
+    const client = `javascript ${version(name)}`;
+    const hook = new Webhook(secret);
+    wire.forEach(({ sink, headers, body }, n) => {
+      if (sink !== "http") return;
+      try {
+        const parsed = hook.verify(body, Object.fromEntries(headers));
+        said(client, n, parsed === undefined ? { verified: true } : { body: { json: parsed } });
+      } catch (error) {
+        said(client, n, { error: `${error.name}: ${error.message}`.slice(0, 200) });
+      }
+    });
+  }
 }
 
 function sdk() {
@@ -75,6 +96,18 @@ async function frameworks() {
   const origin = await fastify.listen({ port: 0, host: "127.0.0.1" });
   await framework(version("fastify"), `${origin}/`, taken);
   await fastify.close();
+  await koa(taken);
+}
+
+async function koa(taken) {
+  const app = new Koa();
+  app.use(bodyParser());
+  app.use((context) => { taken.push(context.request.body); context.body = {}; });
+  const server = await new Promise((done) => { const it = app.listen(0, "127.0.0.1", () => done(it)); });
+  app.silent = true;
+  await framework(version("koa"), `http://127.0.0.1:${server.address().port}/`, taken);
+  server.closeAllConnections();
+  server.close();
 }
 
 async function kafkajs() {
@@ -120,9 +153,8 @@ async function natsjs() {
   await connection.close();
 }
 
+signatures(); // first: the libraries take a signature for five minutes
 sdk();
 await frameworks();
-if (brokers !== "-") {
-  await kafkajs();
-  await natsjs();
-}
+await kafkajs();
+await natsjs();

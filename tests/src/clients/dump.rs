@@ -87,11 +87,13 @@ pub(super) fn events_in(body: &[u8], envelope: &str) -> usize {
 
 /// Has other people's clients read everything, with the program that `PGHERALD_WIRE_PROVE` names, if
 /// it names one.
-pub(super) async fn prove(seen: &[Dumped], kafka: &Kafka, nats: &Nats) {
+pub(super) async fn prove(seen: &[Dumped], secret: &str, kafka: &Kafka, nats: &Nats) {
     let Some(program) = std::env::var_os("PGHERALD_WIRE_PROVE") else { return };
     let scratch = Scratch::new("wire").expect("there is room");
     let file = scratch.path().join("dump.jsonl");
-    let text: String = seen.iter().map(|it| format!("{}\n", it.line())).collect();
+    let told = json!({ "secret": secret });
+    let lines = [told].into_iter().chain(seen.iter().map(Dumped::line));
+    let text: String = lines.map(|it| format!("{it}\n")).collect();
     fs::write(&file, text).expect("the dump can be written");
     let mut command = Command::new("python3");
     command.arg(program).arg(&file).arg(kafka.bootstrap()).arg(nats.url());

@@ -1,11 +1,11 @@
 //! Why a message cannot be wrapped.
 
-/// How much of a header's name an error shows: names are data of any length.
+/// How much of a header's name or of a media type an error shows: they are data of any length.
 const NAME_CHARS_MAX: usize = 64;
 
 /// Why a message cannot be wrapped, and will never be: it is to be rejected.
 ///
-/// Shows names of headers, never their values.
+/// Shows names of headers, never their values, but for a media type.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WrapError {
     /// The source could not read the message.
@@ -53,6 +53,12 @@ pub enum WrapError {
          each event by itself, as application/cloudevents+json"
     )]
     EventBatch,
+    /// A CloudEvents document passes through as JSON alone.
+    #[error(
+        "its media type is {0:?}, which no message may have: send the event as \
+         application/cloudevents+json"
+    )]
+    EventFormat(Box<str>),
 }
 
 impl WrapError {
@@ -70,6 +76,10 @@ impl WrapError {
 
     pub(super) fn beside_event(name: &str) -> Self {
         Self::BesideEvent(shown(name))
+    }
+
+    pub(super) fn event_format(media_type: &str) -> Self {
+        Self::EventFormat(shown(media_type))
     }
 
     pub(super) fn illegal_name(name: &str) -> Self {

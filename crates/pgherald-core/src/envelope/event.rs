@@ -9,7 +9,8 @@ use crate::{Body, Message, media_type};
 /// Whether the message's media type says that its payload is an event already.
 ///
 /// # Errors
-/// It says that the payload is a batch of events, which no message may be.
+/// It says that the payload is a batch of events, or an event in another format than JSON, which no
+/// message may be.
 pub(super) fn is_event(message: &Message) -> Result<bool, WrapError> {
     // The usual message says nothing of the kind.
     let may_say_so = message.content_type.is_set() || !message.headers.is_empty();
@@ -22,7 +23,10 @@ pub(super) fn is_event(message: &Message) -> Result<bool, WrapError> {
     if media_type::is_event_batch(media_type) {
         return Err(WrapError::EventBatch);
     }
-    Ok(media_type::is_event(media_type))
+    if !media_type::is_event(media_type) {
+        return Err(WrapError::event_format(media_type::essence(media_type)));
+    }
+    Ok(true)
 }
 
 /// What must be there; whatever else is there passes unread.

@@ -70,4 +70,11 @@ fn attributes_beside_an_event_and_batches_are_refused() {
     let batch = ContentType::TextAs("application/cloudevents-batch+json".into());
     let batch = Message { content_type: batch, ..message(b"[]") };
     assert!(refused(&batch).contains("application/cloudevents-batch+json"));
+    let avro = ContentType::BytesAs("Application/CloudEvents+avro; a=b".into());
+    let avro = Message { content_type: avro, ..message(b"Obj") };
+    let why = refused(&avro);
+    assert!(why.contains("\"Application/CloudEvents+avro\""), "{why}");
+    assert!(why.contains("as application/cloudevents+json"), "{why}");
+    let by_header = [("content-type", "application/cloudevents+protobuf")];
+    assert!(refused(&with_headers(message(b"x"), &by_header)).contains("protobuf"));
 }
