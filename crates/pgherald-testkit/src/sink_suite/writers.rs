@@ -31,7 +31,7 @@ pub(super) async fn dropped<D: Destination>(d: &D) -> Verdict {
             sleep(Duration::from_millis(100)).await;
         }
         last.push(first + UNDER_WAY);
-        deliver::<D>(&sink, first + UNDER_WAY).await?;
+        deliver(&sink, first + UNDER_WAY).await?;
     }
     sleep(Duration::from_secs(1)).await;
     let arrivals = d.read("dropped").await;
@@ -80,7 +80,7 @@ async fn abandon<D: Destination>(sink: &Arc<dyn Sink>, first: usize) -> Result<V
 }
 
 /// Opens the next writer and delivers one message with it.
-async fn deliver<D: Destination>(sink: &Arc<dyn Sink>, number: usize) -> Verdict {
+async fn deliver(sink: &Arc<dyn Sink>, number: usize) -> Verdict {
     let mut writer = open(sink).await?;
     let batch = batch(&[number]);
     let published = writer.publish(&batch, &Only::All).await;
