@@ -40,8 +40,7 @@ const OWNERS: [(&str, &[&str]); 5] = [
 ];
 
 /// Never shipped: these may use anything.
-const NOT_SHIPPED: [&str; 4] =
-    ["pgherald-testkit", "pgherald-tests", "sink-redis-streams", "xtask"];
+const NOT_SHIPPED: [&str; 3] = ["pgherald-testkit", "pgherald-tests", "xtask"];
 
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());

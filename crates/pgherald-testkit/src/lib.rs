@@ -25,10 +25,7 @@ mod ports;
 mod postgres;
 mod postgres_data;
 mod process;
-mod redis;
 mod scratch;
-#[cfg(feature = "sink-suite")]
-pub mod sink_suite;
 mod tool;
 mod wait;
 
@@ -76,7 +73,6 @@ pub use pgbouncer::{Pgbouncer, PoolMode};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresBuilder};
 pub use process::Process;
-pub use redis::Redis;
 pub use scratch::Scratch;
 pub use tool::workspace_root;
 pub use wait::{eventually, eventually_some};

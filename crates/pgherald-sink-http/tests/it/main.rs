@@ -9,4 +9,3 @@ mod order;
 mod refusals;
 mod rig;
 mod secrets;
-mod suite;

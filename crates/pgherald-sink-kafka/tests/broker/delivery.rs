@@ -1,6 +1,5 @@
 use std::{
     collections::HashMap,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -44,7 +43,7 @@ async fn everything_arrives_in_order_of_each_partition() {
     cluster.create("app.one", 1, &[]).await;
     cluster.create("app.six", 6, &[]).await;
     let (table, channels) = (json!({"topic": "app.{channel}"}), ["one", "six"]);
-    let sink = Arc::new(sink(&cluster.kafka.bootstrap(), &table, Some(&channels)));
+    let sink = sink(&cluster.kafka.bootstrap(), &table, Some(&channels));
     let keys: Vec<String> =
         (0..40).map(|n| format!("key-{}", "x".repeat(n % 7) + &n.to_string())).collect();
     let messages: Vec<_> = (0..20_000)
@@ -173,7 +172,7 @@ async fn a_message_too_large_is_found_alone() {
     assert_eq!(cluster.values("local").await, ["0", "3"]);
 
     cluster.create("remote", 1, &[("max.message.bytes", "2000")]).await;
-    let remote = Arc::new(sink(&brokers, &json!({"topic": "remote"}), Some(&["a"])));
+    let remote = sink(&brokers, &json!({"topic": "remote"}), Some(&["a"]));
     let messages: Vec<_> = (0..2500)
         .map(|n| match n {
             700 | 701 | 1200 => message(n, "a", None, &large),
@@ -194,7 +193,7 @@ async fn rates() {
     cluster.create("rate", 1, &[]).await;
     let context = context(Some(&["a"]));
     let settings = settings(&cluster.kafka.bootstrap(), &json!({"topic": "rate"}), &context);
-    let sink = Arc::new(pgherald_sink_kafka::KafkaSink::new(settings, context));
+    let sink = pgherald_sink_kafka::KafkaSink::new(settings, context);
     let mut writer = open(&sink).await;
     let mut latencies = Vec::new();
     for n in 0..300 {

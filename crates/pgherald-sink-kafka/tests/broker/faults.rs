@@ -1,7 +1,4 @@
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use pgherald_core::{Event, SinkError};
 use serde_json::json;
@@ -15,7 +12,7 @@ use crate::{
 async fn a_broker_killed_in_the_middle_loses_nothing() {
     let cluster = Cluster::start().await;
     cluster.create("t", 1, &[]).await;
-    let sink = Arc::new(sink(&cluster.kafka.bootstrap(), &json!({"topic": "t"}), Some(&["a"])));
+    let sink = sink(&cluster.kafka.bootstrap(), &json!({"topic": "t"}), Some(&["a"]));
     let messages: Vec<_> = (0..300_000).map(|n| message(n, "a", None, &n.to_string())).collect();
     let fault = async {
         tokio::time::sleep(Duration::from_millis(700)).await;

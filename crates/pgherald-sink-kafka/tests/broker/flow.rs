@@ -1,4 +1,4 @@
-//! What the tests share: settings, messages, and a flow that delivers them.
+//! A flow without a core: settings, messages, and a driver that publishes and replays.
 
 use std::{
     error::Error as _,
@@ -7,12 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use pgherald_core::{
-    Batch, BatchLimits, Body, Budget, Checkpoint, ContentType, Envelope, EventNames, FlowContext,
-    Gap, GapReason, Headers, Message, MessageId, Only, Outcome, Problems, Sink, SinkError, Writer,
+    Batch, BatchLimits, Body, Budget, Checkpoint, ContentType, Envelope, Event, EventNames,
+    FlowContext, Gap, GapReason, Headers, Message, MessageId, Only, Open, Outcome, Problems, Sink,
+    SinkError, Writer,
 };
 use pgherald_sink_kafka::{KafkaConfig, KafkaSettings, KafkaSink};
-use pgherald_testkit::sink_suite::deliver;
 
 pub(crate) fn context(channels: Option<&[&str]>) -> FlowContext {
     FlowContext {
@@ -130,13 +131,90 @@ pub(crate) async fn confirmed(writer: &mut dyn Writer, messages: Vec<Message>) {
     assert!(outcome.open.is_empty() && outcome.session.is_none() && !stopped, "{outcome:?}");
 }
 
-/// Brings messages to a sink through a real flow. Returns the numbers of the rejected ones and how often
-/// the sink was opened.
-pub(crate) async fn carry(sink: &Arc<KafkaSink>, messages: &[Message]) -> (Vec<usize>, usize) {
-    let (sink, all) = (Arc::clone(sink), vec![messages.to_vec()]);
-    let delivery = deliver(sink, context(None), all, Duration::ZERO).await;
-    let number = |id: &String| id.trim_start_matches("s-").parse().expect("a number");
-    (delivery.rejected.iter().map(number).collect(), delivery.opened)
+/// What core does, in short: publishes everything, replays from the first open message, skips what
+/// is rejected. Returns the places of the rejected ones and how often it opened the sink.
+pub(crate) async fn carry(sink: &KafkaSink, messages: &[Message]) -> (Vec<usize>, usize) {
+    let mut fates: Vec<Option<bool>> = vec![None; messages.len()];
+    let (mut writer, mut opened) = (None::<Box<dyn Writer>>, 0);
+    while let Some(first) = fates.iter().position(Option::is_none) {
+        let writer_now = match &mut writer {
+            Some(writer) => writer,
+            empty => match sink.open().await {
+                Ok(fresh) => {
+                    opened += 1;
+                    empty.insert(fresh.writer)
+                }
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let places: Vec<_> = (first..fates.len()).filter(|n| fates[*n] != Some(false)).collect();
+        if !attempt(writer_now.as_mut(), messages, &places, &mut fates).await {
+            writer = None;
+        }
+    }
+    let rejected = fates.iter().enumerate().filter(|(_, fate)| **fate == Some(false));
+    (rejected.map(|(n, _)| n).collect(), opened)
+}
+
+/// Whether the session goes on.
+async fn attempt(
+    writer: &mut dyn Writer,
+    messages: &[Message],
+    places: &[usize],
+    fates: &mut [Option<bool>],
+) -> bool {
+    let (mut open, mut alive, mut stopped) = (FuturesUnordered::new(), true, false);
+    let mut settle = |places: &[usize], outcome: Outcome| {
+        let fine = outcome.open.is_empty() && outcome.session.is_none();
+        places.iter().for_each(|n| fates[*n] = Some(true));
+        for (at, fate) in outcome.open {
+            fates[places[at as usize]] = matches!(fate, Open::Rejected(_)).then_some(false);
+        }
+        (fine, outcome.session.is_none())
+    };
+    for chunk in places.chunks(200) {
+        let batch = batch(chunk.iter().map(|n| messages[*n].clone()).collect());
+        match writer.publish(&batch, &Only::All).await {
+            Ok(published) => {
+                stopped |= published.stopped;
+                let confirmation = published.confirmation;
+                open.push(async move { (chunk, confirmation.await) });
+            }
+            Err(_) => (alive, stopped) = (false, true),
+        }
+        while let Some(Some((chunk, outcome))) = futures_util::FutureExt::now_or_never(open.next())
+        {
+            let (fine, goes_on) = settle(chunk, outcome);
+            (stopped, alive) = (stopped || !fine, alive && goes_on);
+        }
+        if stopped {
+            break;
+        }
+    }
+    loop {
+        let next = tokio::select! {
+            next = open.next() => next,
+            event = writer.event() => {
+                if let Event::Ended(_) = event {
+                    alive = false;
+                    break;
+                }
+                continue;
+            }
+        };
+        let Some((chunk, outcome)) = next else { return alive };
+        alive &= settle(chunk, outcome).1;
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(5), async {
+        while let Some((chunk, outcome)) = open.next().await {
+            settle(chunk, outcome);
+        }
+    })
+    .await;
+    alive
 }
 
 /// Every value arrived, and the first arrivals came in order.

@@ -10,6 +10,5 @@ mod first_produce;
 mod flow;
 mod partitions;
 mod reach;
-mod suite;
 mod timestamps;
 mod topics;

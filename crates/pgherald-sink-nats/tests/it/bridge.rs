@@ -1,14 +1,15 @@
-//! What the tests share: settings, messages, and a flow that delivers them.
+//! What the tests share: settings, messages, and a small core that replays as the real one does.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use futures_util::{FutureExt, StreamExt, stream::FuturesUnordered};
 use pgherald_core::{
-    Batch, BatchLimits, Body, Budget, Checkpoint, ContentType, Envelope, EventNames, FlowContext,
-    Headers, Message, MessageId, Only, Open, Outcome, Problems, Sink, Writer,
+    Batch, BatchLimits, Body, Budget, Checkpoint, ContentType, Envelope, Event, EventNames,
+    FlowContext, Headers, Message, MessageId, Only, Open, Outcome, Problems, Sink, SinkError,
+    Writer,
 };
 use pgherald_sink_nats::{NatsConfig, NatsSettings, NatsSink};
-use pgherald_testkit::sink_suite::deliver;
 use serde_json::{Value, json};
 
 pub(crate) fn context() -> FlowContext {
@@ -87,31 +88,84 @@ pub(crate) fn fates(outcome: &Outcome) -> Vec<String> {
     outcome.open.iter().map(fate).collect()
 }
 
-/// What a flow brings to a sink.
-pub(crate) struct Load<'a> {
-    pub(crate) count: usize,
-    /// How many messages come at once, in turn.
-    pub(crate) chunks: &'a [usize],
-    /// How long to rest after each of those.
+/// A small core: carries messages in batches, several under way, and after a fault everything again
+/// from the first open one, cut at other places.
+pub(crate) struct Carrier<'a> {
+    pub(crate) sink: &'a NatsSink,
+    pub(crate) messages: Vec<Message>,
+    /// How large the batches are, in turn.
+    pub(crate) sizes: &'a [usize],
+    /// How many batches are under way.
+    pub(crate) depth: usize,
+    /// How many sessions it took.
+    pub(crate) sessions: usize,
+    /// How long to rest after each batch.
     pub(crate) rest: Duration,
-    /// The messages of one batch.
-    pub(crate) batch: usize,
 }
 
-impl Load<'_> {
-    /// Delivers it through a real flow, and says how often the sink was opened.
-    pub(crate) async fn deliver(&self, sink: NatsSink) -> usize {
+impl<'a> Carrier<'a> {
+    pub(crate) fn new(sink: &'a NatsSink, count: usize, sizes: &'a [usize]) -> Self {
         let channel = |n: usize| if n.is_multiple_of(3) { "b" } else { "a" };
-        let mut messages = (0..self.count).map(|n| message(n, channel(n)));
-        let mut sizes = self.chunks.iter().cycle();
-        let chunks = std::iter::from_fn(|| {
-            let chunk: Vec<_> = messages.by_ref().take(*sizes.next()?).collect();
-            (!chunk.is_empty()).then_some(chunk)
-        });
-        let mut context = context();
-        context.batch.messages = self.batch;
-        let delivery = deliver(Arc::new(sink), context, chunks, self.rest).await;
-        assert!(delivery.rejected.is_empty(), "nothing here is rejected: {delivery:?}");
-        delivery.opened
+        let messages = (0..count).map(|n| message(n, channel(n))).collect();
+        Self { sink, messages, sizes, depth: 8, sessions: 0, rest: Duration::ZERO }
+    }
+
+    /// Returns when everything is confirmed.
+    pub(crate) async fn run(&mut self) {
+        let mut first_open = 0;
+        while first_open < self.messages.len() {
+            match self.sink.open().await {
+                Ok(opened) => {
+                    self.sessions += 1;
+                    first_open = self.session(opened.writer, first_open).await;
+                }
+                Err(SinkError::Transient(_)) => tokio::time::sleep(Duration::from_millis(50)).await,
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+    }
+
+    /// One writer's life; returns the first message that is not confirmed.
+    async fn session(&self, mut writer: Box<dyn Writer>, from: usize) -> usize {
+        let mut confirmed = vec![false; self.messages.len()];
+        let (mut next, mut over) = (from, false);
+        let mut under_way = FuturesUnordered::new();
+        loop {
+            if !over && under_way.len() < self.depth && next < self.messages.len() {
+                let size = self.sizes[(next + self.sessions) % self.sizes.len()];
+                let end = (next + size).min(self.messages.len());
+                let published =
+                    writer.publish(&batch(self.messages[next..end].to_vec()), &Only::All).await;
+                match published {
+                    Ok(published) => {
+                        let range = next..end;
+                        under_way.push(published.confirmation.map(move |outcome| (range, outcome)));
+                        next = end;
+                    }
+                    Err(_) => over = true,
+                }
+                if !self.rest.is_zero() {
+                    tokio::time::sleep(self.rest).await;
+                }
+                continue;
+            }
+            if under_way.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some((range, outcome)) = under_way.next() => {
+                    over |= outcome.session.is_some();
+                    let start = range.start;
+                    confirmed[range].fill(true);
+                    for (place, open) in outcome.open {
+                        assert!(!matches!(open, Open::Rejected(_)), "nothing here is poison");
+                        confirmed[start + place as usize] = false;
+                    }
+                }
+                Event::Ended(_) = writer.event(), if !over => over = true,
+            }
+        }
+        confirmed[..from].fill(true);
+        confirmed.iter().position(|done| !done).unwrap_or(self.messages.len())
     }
 }

@@ -8,19 +8,18 @@ use pgherald_testkit::{Direction, FaultProxy, Nats};
 use serde_json::json;
 
 use crate::{
-    bridge::{Load, batch, fates, message, open, publish, sink},
+    bridge::{Carrier, batch, fates, message, open, publish, sink},
     stored::{CLEAN, all, app, create_stream, seen},
 };
-
-/// How many messages come at once, in turn.
-const CHUNKS: &[usize] = &[400, 37, 1_000, 3, 250];
 
 /// Kills the server three times while messages flow.
 async fn survives_kills(atomic: bool) {
     const COUNT: usize = 40_000;
     let nats = Nats::builder().jetstream_config("sync_interval: always").start().await.unwrap();
     create_stream(&nats.url(), app(atomic)).await;
-    let load = Load { count: COUNT, chunks: CHUNKS, rest: Duration::from_millis(5), batch: 1_000 };
+    let sink = sink(&nats.url(), json!({}));
+    let mut carrier = Carrier::new(&sink, COUNT, &[400, 37, 1_000, 3, 250]);
+    carrier.rest = Duration::from_millis(5);
     let kills = async {
         for _ in 0..3 {
             tokio::time::sleep(Duration::from_millis(150)).await;
@@ -29,9 +28,9 @@ async fn survives_kills(atomic: bool) {
             nats.start_again().await.unwrap();
         }
     };
-    let (opened, ()) = tokio::join!(load.deliver(sink(&nats.url(), json!({}))), kills);
-    assert!(opened > 1, "it was killed while messages flowed");
-    println!("{opened} sessions, atomic: {atomic}");
+    tokio::join!(carrier.run(), kills);
+    assert!(carrier.sessions > 1, "it was killed while messages flowed");
+    println!("{} sessions, atomic: {atomic}", carrier.sessions);
     assert_eq!(seen(&all(&nats.url()).await, COUNT), CLEAN);
 }
 
@@ -53,16 +52,16 @@ async fn cut_connections_lose_and_invert_nothing() {
         create_stream(&nats.url(), app(atomic)).await;
         let proxy = FaultProxy::start(nats.port()).await.unwrap();
         let sink = sink(&nats.url_at(proxy.port()), json!({}));
-        let load =
-            Load { count: COUNT, chunks: CHUNKS, rest: Duration::from_millis(5), batch: 1_000 };
+        let mut carrier = Carrier::new(&sink, COUNT, &[400, 37, 1_000, 3, 250]);
+        carrier.rest = Duration::from_millis(5);
         let cuts = async {
             for _ in 0..6 {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 proxy.reset();
             }
         };
-        let (opened, ()) = tokio::join!(load.deliver(sink), cuts);
-        assert!(opened > 1, "it was cut while messages flowed");
+        tokio::join!(carrier.run(), cuts);
+        assert!(carrier.sessions > 1, "it was cut while messages flowed");
         assert_eq!(seen(&all(&nats.url()).await, COUNT), CLEAN);
     }
 }
@@ -108,8 +107,8 @@ async fn a_silent_server_leaves_messages_unknown_in_bounded_time() {
     // They had arrived; the replay is recognised.
     proxy.heal();
     drop(writer);
-    let load = Load { count: 4, chunks: &[2], rest: Duration::ZERO, batch: 2 };
-    load.deliver(sink).await;
+    let mut carrier = Carrier::new(&sink, 4, &[2]);
+    carrier.run().await;
     assert_eq!(seen(&all(&nats.url()).await, 4), CLEAN);
 }
 

@@ -10,5 +10,4 @@ mod names;
 mod order;
 mod refusals;
 mod stored;
-mod suite;
 mod tls;

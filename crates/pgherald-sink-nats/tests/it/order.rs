@@ -6,18 +6,20 @@ use pgherald_testkit::Nats;
 use serde_json::json;
 
 use crate::{
-    bridge::{Load, fates, message, open, publish, sink},
+    bridge::{Carrier, fates, message, open, publish, sink},
     stored::{CLEAN, all, app, client, create_stream, seen},
 };
 
 const COUNT: usize = 20_000;
 
-async fn carry_all(nats: &Nats, chunks: &[usize], batch: usize) -> Duration {
-    let load = Load { count: COUNT, chunks, rest: Duration::ZERO, batch };
+async fn carry_all(nats: &Nats, sizes: &[usize], depth: usize) -> Duration {
+    let sink = sink(&nats.url(), json!({}));
+    let mut carrier = Carrier::new(&sink, COUNT, sizes);
+    carrier.depth = depth;
     let begun = Instant::now();
-    let opened = load.deliver(sink(&nats.url(), json!({}))).await;
+    carrier.run().await;
     let took = begun.elapsed();
-    assert_eq!(opened, 1);
+    assert_eq!(carrier.sessions, 1);
     let stored = all(&nats.url()).await;
     assert_eq!(seen(&stored, COUNT), CLEAN);
     assert_eq!(stored[3].subject, "app.b");
@@ -36,7 +38,7 @@ fn report(what: &str, took: Duration) {
 async fn atomic_batches_keep_order() {
     let nats = Nats::start().await.unwrap();
     create_stream(&nats.url(), app(true)).await;
-    report("atomic", carry_all(&nats, &[500, 1, 2_300, 7, 1_000], 1_000).await);
+    report("atomic", carry_all(&nats, &[500, 1, 2_300, 7, 1_000], 8).await);
     let batched = all(&nats.url()).await;
     assert!(!batched[100].header("Nats-Batch-Id").is_empty(), "it went as a batch");
 }
@@ -45,14 +47,14 @@ async fn atomic_batches_keep_order() {
 async fn small_batches_are_joined_into_atomic_ones() {
     let nats = Nats::start().await.unwrap();
     create_stream(&nats.url(), app(true)).await;
-    report("atomic, batches of 1", carry_all(&nats, &[1], 1).await);
+    report("atomic, batches of 1, 1000 under way", carry_all(&nats, &[1], 1_000).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chain_keeps_order() {
     let nats = Nats::start().await.unwrap();
     create_stream(&nats.url(), app(false)).await;
-    report("chain", carry_all(&nats, &[500, 1, 2_300, 7, 1_000], 1_000).await);
+    report("chain", carry_all(&nats, &[500, 1, 2_300, 7, 1_000], 8).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -93,12 +95,13 @@ async fn others_who_write_to_the_stream_never_invert_a_chain() {
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
     }]);
-    let load = Load { count: COUNT, chunks: &[500, 3, 1_000], rest: Duration::ZERO, batch: 1_000 };
+    let sink = sink(&nats.url(), json!({}));
+    let mut carrier = Carrier::new(&sink, COUNT, &[500, 3, 1_000]);
     let begun = Instant::now();
-    let opened = load.deliver(sink(&nats.url(), json!({}))).await;
+    carrier.run().await;
     report("chain among others", begun.elapsed());
     drop(noise);
-    assert_eq!(opened, 1);
+    assert_eq!(carrier.sessions, 1);
     let stored = all(&nats.url()).await;
     assert_eq!(seen(&stored, COUNT), CLEAN);
     assert!(stored.len() > COUNT, "there was noise");
