@@ -17,9 +17,9 @@ const E2E: &str = "pgherald-tests";
 const DIRECTION: &str = "dependency_direction";
 /// The test that puts the fixed set on the wire.
 const WIRE: &str = "clients::every_envelope_on_every_sink";
-/// Most tests wait: three at a time keep two cores busy. With four the tests under load starve each
-/// other on a machine that does other things too.
-const THREADS: &str = "--test-threads=3";
+/// As many at a time as the smallest machine has cores: with three, the tests under load starve each
+/// other there.
+const THREADS: &str = "--test-threads=2";
 /// How many of the unit tests run at a time: they wait more than they reckon.
 const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
