@@ -176,12 +176,6 @@ impl ConnectionMonitor {
                     producer.events().end(why.clone());
                     return Some(Event::Ended(why.into()));
                 }
-                // A new producer says why, and this one has nothing under way that would come twice.
-                let events = producer.events();
-                if !self.connected && !events.are_failures_explained() && events.is_idle() {
-                    events.end(why.clone());
-                    return Some(Event::Ended(why.into()));
-                }
                 self.set_connected(producer, false).then(|| Event::Disconnected(why.into()))
             }
         }

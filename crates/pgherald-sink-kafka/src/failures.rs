@@ -17,8 +17,6 @@ pub(crate) struct Failures {
     last: Option<Arc<str>>,
     /// The brokers refuse us, or we them.
     refused: Option<Fault>,
-    /// Something says more than that all brokers are down.
-    explained: bool,
     past: bool,
 }
 
@@ -33,7 +31,6 @@ impl Failures {
         if self.past {
             *self = Self::default();
         }
-        self.explained |= code != Code::AllBrokersDown;
         if let Some(refused) = Fault::of_connection(code, reason) {
             self.refused = Some(refused);
         }
@@ -48,11 +45,6 @@ impl Failures {
     /// Whether the brokers refuse us.
     pub(crate) fn is_refused(&self) -> bool {
         self.refused.is_some() && !self.past
-    }
-
-    /// Whether librdkafka has said why there is no connection. It may not, while it fails and fails.
-    pub(crate) fn are_explained(&self) -> bool {
-        self.explained
     }
 
     /// What the latest one said.
@@ -114,8 +106,5 @@ mod tests {
         let mut failures = Failures::default();
         failures.add(Code::AllBrokersDown, "1/1 brokers are down", None);
         assert!(explained(&failures, Code::BrokerTransportFailure).contains("are down"));
-        assert!(!failures.are_explained());
-        failures.add(Code::SSL, UNTRUSTED, None);
-        assert!(failures.are_explained() && failures.is_refused());
     }
 }

@@ -157,11 +157,6 @@ impl ProducerEvents {
         self.last_reason().filter(|last| last.contains(address))
     }
 
-    /// Whether it is known why connections fail.
-    pub(crate) fn are_failures_explained(&self) -> bool {
-        lock(&self.news).failures.are_explained()
-    }
-
     /// Whether the brokers refuse us.
     pub(crate) fn is_refused(&self) -> bool {
         lock(&self.news).failures.is_refused()
