@@ -45,8 +45,8 @@ pub(crate) fn essence(media_type: &str) -> &str {
 }
 
 /// Whether a text is a media type by RFC 9110, 8.3.1: `type/subtype`, then parameters
-/// `; name=value`, each value a token or a quoted string. It is printable ASCII: a tab, which the grammar allows around
-/// parameters, is nothing that a header of NATS or HTTP carries as it is.
+/// `; name=value`, each value a token or a quoted string. It is printable ASCII: the grammar allows
+/// tabs around parameters, but a header of NATS or HTTP with one would be encoded as a whole.
 #[must_use]
 pub fn is_media_type(text: &str) -> bool {
     let Some((kind, rest)) = text.split_once('/') else { return false };

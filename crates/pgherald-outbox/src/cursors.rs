@@ -65,14 +65,14 @@ pub(crate) async fn look(
     connection: &mut PgConnection,
     table: &TableName,
 ) -> Result<Look, sqlx::Error> {
-    look_with_newest(connection, table, 0).await
+    look_with_sequence(connection, table, None).await
 }
 
-/// The same, and at this sequence.
-pub(crate) async fn look_with_newest(
+/// The same, and at the sequence.
+pub(crate) async fn look_with_sequence(
     connection: &mut PgConnection,
     table: &TableName,
-    sequence: u32,
+    sequence: Option<u32>,
 ) -> Result<Look, sqlx::Error> {
     let rows = query(connection, &look_sql(table, sequence)).await?;
     let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
@@ -90,7 +90,8 @@ pub(crate) async fn look_with_newest(
     })
 }
 
-fn look_sql(table: &TableName, sequence: u32) -> String {
+fn look_sql(table: &TableName, sequence: Option<u32>) -> String {
+    let sequence = sequence.map_or_else(|| "NULL".to_owned(), |oid| oid.to_string());
     let (name, sql) = (literal(&table.to_string()), literal(&table.sql()));
     let (changed_at, made) = (full("c.xmin", "n.next"), full("a.xmin", "n.next"));
     let written = full("k.xmin", "n.next");

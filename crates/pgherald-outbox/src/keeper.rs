@@ -24,7 +24,7 @@ use crate::{
     Retain, TableName,
     attach::session_settings,
     attempt::{self, Refusal},
-    cursors::{Look, look_with_newest},
+    cursors::{Look, look_with_sequence},
     flow::{FlowFacts, STATEMENT_WITHIN},
     late::LateWatch,
     measure::{Schedule, Seen},
@@ -37,6 +37,7 @@ const PAUSE_BUSY: Duration = Duration::from_millis(100);
 /// Behind a round that found a cursor moved.
 const PAUSE_MOVING: Duration = Duration::from_millis(500);
 const PAUSE_IDLE: Duration = Duration::from_secs(2);
+
 pub(crate) struct Keeper {
     postgres: PostgresSettings,
     table: TableName,
@@ -191,8 +192,8 @@ impl<'a> Session<'a> {
 
     /// Looks at the cursors, deletes, looks for late rows and measures.
     async fn round(&mut self, roll: &mut Roll) -> Result<Outcome, PostgresError> {
-        let looking =
-            look_with_newest(&mut self.connection, &self.keeper.table, self.facts.sequence);
+        let sequence = Some(self.facts.sequence);
+        let looking = look_with_sequence(&mut self.connection, &self.keeper.table, sequence);
         let look = bounded("read the cursors", STATEMENT_WITHIN, looking).await?;
         self.require_same_table(&look)?;
         let newest = self.newest(&look).await?;

@@ -27,6 +27,10 @@ const POLL: Duration = Duration::from_millis(50);
 /// The same while nothing is on its way: only news of a connection can come then.
 const IDLE_POLL: Duration = Duration::from_millis(250);
 
+/// Events that one such round takes: a poll without waiting takes one, and a broker that is tried again and
+/// again brings some twenty lines of log a second, behind which its error waits.
+const IDLE_EVENTS: usize = 50;
+
 /// The librdkafka client behind a producer. Its calls block: keep them off the runtime's threads.
 pub(crate) type Client = BaseProducer<Context>;
 
@@ -161,10 +165,11 @@ fn tell_of_ids(config: &mut ClientConfig) {
 fn serve(client: &Client, events: &ProducerEvents) {
     let (mut purged, mut over) = (false, false);
     while !events.is_closed() {
-        // A poll spins through its last millisecond: a producer that has nothing to report is only
-        // looked at.
-        let open = events.wait_for_batch(IDLE_POLL);
-        client.poll(if open { POLL } else { Duration::ZERO });
+        match events.wait_for_batch(IDLE_POLL) {
+            true => client.poll(POLL),
+            // A poll that waits spins through its last millisecond.
+            false => (0..IDLE_EVENTS).for_each(|_| client.poll(Duration::ZERO)),
+        }
         // Seen before: what reported records say came first.
         if let Some((_, fault)) =
             client.context().end().filter(|_| std::mem::replace(&mut over, true))
