@@ -9,7 +9,7 @@ use crate::{
     position::Position,
     ranges::Ranges,
     retention::Cursor,
-    xid::{NEXT, full},
+    xid::{NEXT, full, made},
 };
 
 /// What one snapshot showed.
@@ -93,15 +93,14 @@ pub(crate) async fn look_with_sequence(
 fn look_sql(table: &TableName, sequence: Option<u32>) -> String {
     let sequence = sequence.map_or_else(|| "NULL".to_owned(), |oid| oid.to_string());
     let (name, sql) = (literal(&table.to_string()), literal(&table.sql()));
-    let (changed_at, made) = (full("c.xmin", "n.next"), full("a.xmin", "n.next"));
+    let (changed_at, made) = (full("c.xmin", "n.next"), made("n.oid", "n.next"));
     let written = full("k.xmin", "n.next");
     format!(
         "WITH n AS MATERIALIZED (SELECT to_regclass({sql})::oid AS oid, {NEXT} AS next), \
          t AS MATERIALIZED (SELECT n.*, pg_relation_filenode(n.oid) AS node, {changed_at} AS changed_at, \
          (SELECT string_agg(DISTINCT x, ' ') FROM (SELECT c.xmin::text AS x UNION ALL \
          SELECT xmin::text FROM pg_attribute WHERE attrelid = n.oid) AS d) AS changed, \
-         (SELECT {made} FROM pg_attribute AS a WHERE attrelid = n.oid AND attname = 'tableoid') \
-         AS made FROM n LEFT JOIN pg_class AS c ON c.oid = n.oid) \
+         {made} AS made FROM n LEFT JOIN pg_class AS c ON c.oid = n.oid) \
          SELECT n.oid::bigint, n.node::text, pg_current_snapshot()::text, n.changed_at, n.changed, \
          k.pipeline, k.sink, k.high, k.missing::text, array_to_json(k.channels)::text, \
          k.seen::text, coalesce(k.seen_high, 0), k.seen_missing::text, \

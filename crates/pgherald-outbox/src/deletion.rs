@@ -2,7 +2,8 @@
 //! nothing from memory but where to look.
 //!
 //! A row goes if some cursor takes its channel, and every cursor that does has settled it: its id is
-//! at or below `high`, neither `missing` nor `late`, and the row was there when the cursor said so.
+//! at or below `high`, neither `missing` nor `late`, and the row was there when the cursor said so: its
+//! transaction had committed, and its partition was attached.
 //! Nothing goes while the table, its file or its sequence is not the one that the cursors rest on.
 //! In one snapshot: a cursor that is put back meanwhile is older, but every row that it gives up was
 //! settled by the one before.
@@ -16,7 +17,7 @@ use crate::{
     ranges::Ranges,
     retention::Channels,
     server::TableFacts,
-    xid::{NEXT, full},
+    xid::{NEXT, attachments, full, made, shows_since},
 };
 
 /// Rows that one statement looks at: a few milliseconds.
@@ -93,8 +94,8 @@ impl Piece<'_> {
     pub(crate) fn sql(&self) -> String {
         let table = self.table.sql();
         let channels = self.channels.sql();
-        let (cursors, seen, written) =
-            (self.cursors_sql(), self.seen_sql(), full("o.xmin", "m.next"));
+        let since = shows_since("m.attachments", "m.next");
+        let (cursors, seen) = (self.cursors_sql(), Self::seen_sql(&since));
         let unlocked = self.locked.sql();
         format!(
             "{cursors}, p AS MATERIALIZED (SELECT lower(ids) AS first, upper(ids) AS past, fresh \
@@ -106,14 +107,15 @@ impl Piece<'_> {
              gone AS (DELETE FROM {table} AS o USING p, l, m \
              WHERE o.id >= p.first AND o.id < p.past AND (l.id IS NULL OR p.first <= l.id) \
              AND o.id <= coalesce(l.id, 9223372036854775807) AND {channels}{unlocked} \
-             AND {written} < m.written AND (p.fresh OR {written} < m.horizon OR {seen}) \
+             AND {since} < m.written AND (p.fresh OR {since} < m.horizon OR {seen}) \
              RETURNING 1) \
              SELECT (SELECT count(*) FROM gone), EXISTS (SELECT FROM m), l.id FROM l"
         )
     }
 
     /// `k`: the cursors that take some of the channels; `m`: what all of them have settled, and what
-    /// any of them calls old. (The union is what not all of them lack: `range_agg` takes multiranges
+    /// any of them calls old. A baseline that is older than the table says nothing of when its partitions
+    /// were attached: `pg_upgrade` attaches all of them anew. (The union is what not all of them lack: `range_agg` takes multiranges
     /// from PostgreSQL 15 on only.)
     fn cursors_sql(&self) -> String {
         let Self { table, facts, window, .. } = self;
@@ -123,12 +125,16 @@ impl Piece<'_> {
         let (written, sequence, own) = (full("c.xmin", "n.next"), facts.sequence, self.own_sql());
         let takers: Vec<_> = self.takers.iter().map(|name| literal(name)).collect();
         let takers = takers.join(", ");
+        let (made, attachments) = (made("t.oid", "t.next"), attachments("t.oid", "t.next"));
         format!(
-            "WITH n AS MATERIALIZED (SELECT t.oid, pg_relation_filenode(t.oid) AS node, {NEXT} AS next, \
+            "WITH n AS MATERIALIZED (SELECT t.oid, pg_relation_filenode(t.oid) AS node, t.next, \
+             {made} AS made, {attachments} AS attachments, \
              coalesce(pg_sequence_last_value({sequence}::oid::regclass), 0) AS last \
-             FROM (SELECT to_regclass({sql})::oid AS oid OFFSET 0) AS t), \
+             FROM (SELECT to_regclass({sql})::oid AS oid, {NEXT} AS next OFFSET 0) AS t), \
              k AS MATERIALIZED (SELECT c.pipeline || '/' || c.sink AS name, {all} AS takes_all, \
-             c.seen, c.seen_high, pg_snapshot_xmin(c.seen)::text::bigint AS horizon, \
+             c.seen, c.seen_high, \
+             coalesce(pg_visible_in_snapshot(n.made::text::xid8, c.seen), true) AS knows_table, \
+             pg_snapshot_xmin(c.seen)::text::bigint AS horizon, \
              {written} AS written, ({window} * int8multirange(int8range(NULL, c.high, '[]'))) \
              - c.missing - c.late AS settled, CASE WHEN c.seen IS NULL THEN '{{}}' ELSE \
              ({window} * int8multirange(int8range(NULL, c.seen_high, '[]'))) - c.seen_missing \
@@ -139,8 +145,9 @@ impl Piece<'_> {
              FROM n CROSS JOIN pgherald.cursor AS c WHERE c.outbox = {name} AND {some}), \
              m AS MATERIALIZED (SELECT range_intersect_agg(k.settled) AS ids, \
              {window} - range_intersect_agg({window} - k.old) AS old, \
-             min(k.horizon) AS horizon, min(k.written) AS written, n.next FROM n CROSS JOIN k \
-             GROUP BY n.next HAVING bool_and(k.valid) AND bool_or(k.takes_all) \
+             min(k.horizon) AS horizon, min(k.written) AS written, n.next, \
+             CASE WHEN bool_and(k.knows_table) THEN n.attachments END AS attachments \
+             FROM n CROSS JOIN k GROUP BY n.next, n.attachments HAVING bool_and(k.valid) AND bool_or(k.takes_all) \
              AND array_agg(k.name) @> ARRAY[{takers}]::text[])",
             oid = facts.table,
         )
@@ -169,11 +176,10 @@ impl Piece<'_> {
 
     /// The row was there when each of the cursors was last looked at. One that was `missing` then
     /// for some of them waits for their next look.
-    fn seen_sql(&self) -> String {
-        let row = full("o.xmin", "m.next");
+    fn seen_sql(since: &str) -> String {
         format!(
             "NOT EXISTS (SELECT FROM k WHERE k.seen IS NOT NULL AND o.id <= k.seen_high \
-             AND NOT pg_visible_in_snapshot({row}::text::xid8, k.seen))"
+             AND NOT pg_visible_in_snapshot({since}::text::xid8, k.seen))"
         )
     }
 }

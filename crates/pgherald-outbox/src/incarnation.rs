@@ -74,7 +74,7 @@ impl Incarnation {
 
 /// The newest id that was handed out, and the incarnation as text: one row, or none if the table is
 /// gone. `sequence` is its oid, in SQL. The mark holds the versions (`xmin`) of the catalogue rows of
-/// the table, its column `id`, its sequence, triggers, inheritors and subscriptions, and of
+/// the table, its column `id`, its sequence, triggers, inheritors at every level, and subscriptions, and of
 /// `pgherald.cursor`; VACUUM and ANALYZE leave those alone.
 pub(crate) fn facts_sql(table: &TableName, sequence: &str) -> String {
     format!(
@@ -84,12 +84,17 @@ pub(crate) fn facts_sql(table: &TableName, sequence: &str) -> String {
          concat_ws(' ', c.xmin, s.xmin, q.xmin, a.xmin, k.oid, k.xmin, \
          (SELECT string_agg(t.oid || ':' || t.xmin, ',' ORDER BY t.oid) FROM pg_trigger AS t \
          WHERE t.tgrelid = c.oid), \
-         (SELECT string_agg(i.inhrelid || ':' || i.xmin, ',' ORDER BY i.inhrelid) \
-         FROM pg_inherits AS i WHERE i.inhparent = c.oid), \
+         d.mark, \
          (SELECT string_agg(u.oid || ':' || u.subenabled, ',' ORDER BY u.oid) \
          FROM pg_subscription_rel AS r JOIN pg_subscription AS u ON u.oid = r.srsubid \
-         WHERE r.srrelid = c.oid))) AS incarnation \
+         WHERE r.srrelid = c.oid OR r.srrelid = ANY (d.oids)))) AS incarnation \
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
+         CROSS JOIN LATERAL (WITH RECURSIVE below AS (SELECT i.inhrelid, i.xmin \
+         FROM pg_inherits AS i WHERE i.inhparent = c.oid UNION ALL SELECT i.inhrelid, i.xmin \
+         FROM below JOIN pg_inherits AS i ON i.inhparent = below.inhrelid) \
+         SELECT array_agg(inhrelid) AS oids, \
+         string_agg(concat_ws(':', inhrelid, below.xmin, r.xmin), ',' ORDER BY inhrelid) AS mark \
+         FROM below JOIN pg_class AS r ON r.oid = inhrelid) AS d \
          LEFT JOIN pg_class AS s ON s.oid = {sequence} \
          LEFT JOIN pg_sequence AS q ON q.seqrelid = {sequence} \
          LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'id' \

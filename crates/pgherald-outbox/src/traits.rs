@@ -116,8 +116,11 @@ impl Traits {
             flaws.push(Flaw::blocks(text, "name the table itself, or run `pgherald setup`"));
         }
         if self.unlogged {
-            let text = format!("{table} is UNLOGGED: a crash of the server empties it");
-            flaws.push(Flaw::blocks(text, format!("ALTER TABLE {table} SET LOGGED")));
+            let text = format!(
+                "{table} or a partition of it is UNLOGGED: a crash of the server empties it"
+            );
+            let fix = format!("ALTER TABLE {table} SET LOGGED, or the same for the partition");
+            flaws.push(Flaw::blocks(text, fix));
         }
         if let Some(subscription) = &self.subscription {
             let text = format!(
@@ -132,10 +135,14 @@ impl Traits {
         }
         if self.has_inheritors {
             let text = format!(
-                "{table} has partitions: rows that come in with one that is attached, or with an id \
-                 of their own below the cursor, are passed over"
+                "{table} has partitions: rows that an attached partition brings with ids below the \
+                 cursor wait for `pgherald outbox late`, and a row that is inserted straight into a \
+                 partition may wait a second"
             );
-            flaws.push(Flaw::warns(text, "insert into the parent only; attach empty partitions"));
+            flaws.push(Flaw::warns(
+                text,
+                format!("insert into {table} itself, and attach empty partitions"),
+            ));
         }
         if !self.rings {
             flaws.push(Flaw::warns(
@@ -225,14 +232,15 @@ impl Traits {
 const CURSOR: &str = "pgherald.cursor";
 
 fn reading(facts: &TableFacts) -> String {
-    let cursor = "'pgherald.cursor'";
+    let (cursor, relations) = ("'pgherald.cursor'", facts.relations_sql());
     format!(
         "SELECT q.seqcache, q.seqincrement, q.seqcycle, coalesce(a.attidentity = 'a', false), \
-         c.relkind IN ('r', 'p'), c.relpersistence <> 'p', row_security_active(c.oid), \
+         c.relkind IN ('r', 'p'), EXISTS (SELECT FROM pg_class WHERE oid = ANY ({relations}) \
+         AND relpersistence <> 'p'), row_security_active(c.oid), \
          row_security_active({cursor}), \
          (SELECT u.subname::text FROM pg_subscription_rel AS r \
          JOIN pg_subscription AS u ON u.oid = r.srsubid AND u.subenabled \
-         WHERE r.srrelid = ANY ({}) LIMIT 1), \
+         WHERE r.srrelid = ANY ({relations}) LIMIT 1), \
          current_setting('max_prepared_transactions') = '0' AND EXISTS \
          (SELECT FROM pg_trigger AS t JOIN pg_proc AS p ON p.oid = t.tgfoid \
          JOIN pg_namespace AS n ON n.oid = p.pronamespace WHERE t.tgrelid = c.oid \
@@ -242,9 +250,7 @@ fn reading(facts: &TableFacts) -> String {
          AND has_table_privilege({cursor}, 'UPDATE') \
          FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'id' \
          CROSS JOIN pg_sequence AS q WHERE c.oid = {}::oid AND q.seqrelid = {}::oid",
-        facts.relations_sql(),
-        facts.table,
-        facts.sequence
+        facts.table, facts.sequence
     )
 }
 

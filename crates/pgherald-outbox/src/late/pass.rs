@@ -6,7 +6,7 @@ use pgherald_postgres::{literal, query};
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
-use super::scan::{self, Test};
+use super::scan::{self, Scope, Test};
 use crate::{
     Retain, TableName,
     cursors::{Baseline, Look},
@@ -86,7 +86,9 @@ impl Pass {
         let window: Ranges = rest.iter().take(WINDOW_RANGES).collect();
         let began = Instant::now();
         let takes = self.cursor.takes_sql();
-        let page = scan::page(connection, table, &takes, &window, test).await?;
+        let knows_attachments = !self.cursor.baseline.older_than_table;
+        let scope = Scope { table, takes: &takes, knows_attachments };
+        let page = scan::page(connection, &scope, &window, test).await?;
         self.spent += began.elapsed();
         self.untold += page.untold;
         let looked = page.last.map_or_else(|| window.clone(), |last| window.through(last));
@@ -119,7 +121,8 @@ impl Pass {
         let moved = position.high != baseline.high || position.missing != baseline.missing;
         let retain =
             self.retain.is_some_and(|retain| baseline.retain.as_deref() != Some(retain.as_str()));
-        moved || retain || !self.found.is_empty() || baseline.seen.is_none() || !baseline.same_node
+        let other_table = baseline.older_than_table || !baseline.same_node;
+        moved || retain || !self.found.is_empty() || baseline.seen.is_none() || other_table
     }
 
     /// Writes the new baseline, unless the cursor's was changed meanwhile; false: it was.

@@ -132,7 +132,7 @@ async fn a_schema_that_is_dropped_and_made_again_begins_with_the_oldest_row() {
     reading.take(3).await;
     ack(&mut reading).await;
     let again = async {
-        db.run("DROP SCHEMA pgherald CASCADE").await;
+        db.drop_schema().await;
         install(&postgres).await;
         db.send("a", &["new 1", "new 2"]).await;
     };

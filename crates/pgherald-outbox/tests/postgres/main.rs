@@ -9,6 +9,7 @@ mod incarnations;
 mod late;
 mod neglect;
 mod networks;
+mod partitions;
 mod pump;
 mod reading;
 mod rig;

@@ -215,6 +215,15 @@ impl Db {
         query(&mut self.0, sql).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
     }
 
+    /// Under a running flow. PostgreSQL may find a deadlock with it, and end this statement; whoever
+    /// types it tries again.
+    pub(crate) async fn drop_schema(&mut self) {
+        while let Err(error) = query(&mut self.0, "DROP SCHEMA pgherald CASCADE").await {
+            let code = error.as_database_error().and_then(|error| error.code());
+            assert_eq!(code.as_deref(), Some("40P01"), "{error}");
+        }
+    }
+
     pub(crate) async fn number(&mut self, sql: &str) -> i64 {
         self.run(sql).await[0].try_get(0).unwrap()
     }
