@@ -172,7 +172,17 @@ async fn all_accounted_for(scene: &Scene, broker: Broker, announced: usize) {
         let published = metrics.value("pgherald_messages_published_total", &sink);
         published == Some((announced as u64 - dropped(&status, broker)) as f64)
     };
-    eventually("everything is confirmed or in the gap", SOON, accounted).await.unwrap();
+    if eventually("everything is confirmed or in the gap", SOON, accounted).await.is_err() {
+        let metrics = scene.bridge.metrics().await.unwrap();
+        let sink = [("sink", broker.sink())];
+        let value = |name: &str| metrics.value(name, &sink);
+        panic!(
+            "of {announced} {:?} were received, {:?} are published, {} were dropped",
+            value("pgherald_messages_received_total"),
+            value("pgherald_messages_published_total"),
+            dropped(&scene.bridge.status().await.unwrap(), broker)
+        );
+    }
     scene.bridge.wait_ready(SOON).await.unwrap();
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Router {
     keys: Vec<Option<Option<Bytes>>>,
     open: Vec<bool>,
     bursts: Vec<Vec<Message>>,
+    /// The payloads in `bursts`, each counted once.
+    pending_bytes: usize,
 }
 
 struct Route {
@@ -38,6 +40,7 @@ impl Router {
             keys: Vec::new(),
             open: vec![false; slots.len()],
             bursts: slots.iter().map(|_| Vec::new()).collect(),
+            pending_bytes: 0,
         };
         for (place, slot) in slots.iter().enumerate() {
             let rule = router.rule(&slot.key);
@@ -89,7 +92,10 @@ impl Router {
         for taker in route.takers.iter().filter(|taker| self.open[taker.slot]) {
             let key = self.keys[taker.rule]
                 .get_or_insert_with(|| self.rules[taker.rule].key(&route.bytes, payload));
-            let body = body.get_or_insert_with(|| Bytes::copy_from_slice(payload.as_bytes()));
+            let body = body.get_or_insert_with(|| {
+                self.pending_bytes += payload.len();
+                Bytes::copy_from_slice(payload.as_bytes())
+            });
             let content_type = match &taker.content_type {
                 Some(set) => set,
                 None => by_payload.get_or_insert_with(|| ContentType::of_text(payload)),
@@ -106,8 +112,14 @@ impl Router {
         }
     }
 
+    /// How many bytes of payloads wait for [`Router::flush`].
+    pub(crate) fn pending_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
     /// Hands the bursts to their queues.
     pub(crate) fn flush(&mut self, slots: &[Arc<Slot>]) {
+        self.pending_bytes = 0;
         for (burst, slot) in self.bursts.iter_mut().zip(slots) {
             if !burst.is_empty() {
                 slot.push(burst);

@@ -86,7 +86,7 @@ impl LiveSession {
     }
 
     async fn begin(settings: &PostgresSettings, limit: Duration) -> Result<Self, PostgresError> {
-        let mut wire = Wire::connect(settings).await?;
+        let mut wire = Wire::connect_metered(settings).await?;
         let doing = "begin the LISTEN session";
         let starting = async {
             let facts = ServerFacts::read(wire.connection().await?).await?;

@@ -16,9 +16,11 @@ mod pins;
 mod quote;
 mod reach;
 mod relay;
+
 mod server;
 mod target;
 mod url;
+mod valve;
 mod wire;
 
 mod identity;
@@ -47,5 +49,6 @@ pub use self::{
     server::{Backend, NOW_MICROS, ServerFacts, end_backend, from_micros, read_clock, to_micros},
     setup::{Progress, SetupOptions, ShadowNotify, setup, setup_script},
     spread::{NotHere, Pass, Seat, Spread},
+    valve::Meter,
     wire::Wire,
 };

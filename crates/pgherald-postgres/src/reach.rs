@@ -4,7 +4,7 @@
 //! name is looked up here, and where it has several addresses they race; the one that answers first
 //! is what sqlx connects to.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use rand::seq::SliceRandom;
 use sqlx::{
@@ -19,8 +19,9 @@ use tokio::{
 
 use crate::{
     Class, PostgresError, bounded, look,
-    relay::relay,
+    relay::{Place, relay},
     target::{Host, Target},
+    valve::Valve,
 };
 
 /// How much later than the one before an address is tried.
@@ -28,9 +29,35 @@ const HEAD_START: Duration = Duration::from_millis(250);
 
 /// What to connect to, and what it is called.
 pub(crate) struct Route {
-    pub(crate) options: PgConnectOptions,
+    host: PgConnectOptions,
+    place: Place,
+    /// sqlx comes to that place by the name alone.
+    by_name: bool,
     pub(crate) doing: String,
     pub(crate) within: Duration,
+}
+
+impl Route {
+    /// Where TLS is asked for, the name stays: the certificate is for it.
+    pub(crate) fn options(&self) -> Result<PgConnectOptions, PostgresError> {
+        let options = self.host.clone();
+        match (&self.place, options.get_ssl_mode()) {
+            _ if self.by_name => Ok(options),
+            (
+                Place::Address(address),
+                PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer,
+            ) => Ok(options.host(&address.ip().to_string()).port(address.port())),
+            (place, _) => relay(options, place.clone(), Arc::default()),
+        }
+    }
+
+    /// The same for a connection whose server this valve meters; only Linux has the sockets for that.
+    pub(crate) fn metered(&self, valve: &Arc<Valve>) -> Result<PgConnectOptions, PostgresError> {
+        match cfg!(target_os = "linux") {
+            true => relay(self.host.clone(), self.place.clone(), Arc::clone(valve)),
+            false => self.options(),
+        }
+    }
 }
 
 /// Connects; of several hosts to the one that is the primary.
@@ -71,12 +98,13 @@ async fn try_host(
     host: &Host,
     one_of_several: bool,
 ) -> Result<PgConnection, PostgresError> {
-    let Route { options, doing, within } = route_to(target, host).await?;
-    let connecting = bounded(&doing, within, options.connect());
+    let route = route_to(target, host).await?;
+    let options = route.options()?;
+    let connecting = bounded(&route.doing, route.within, options.connect());
     let mut connection = connecting.await.map_err(|fault| target.explain(fault))?;
     if one_of_several {
         let asking = look(&mut connection, "SELECT pg_is_in_recovery()");
-        let rows = bounded("ask which host is the primary", within, asking).await?;
+        let rows = bounded("ask which host is the primary", route.within, asking).await?;
         if rows.first().is_some_and(|row| row.get(0)) {
             let text = format!("{} is a standby", host.shown());
             return Err(PostgresError::blocked(text, "let postgres.url name the primary too"));
@@ -102,9 +130,8 @@ async fn route_to(target: &Target, host: &Host) -> Result<Route, PostgresError> 
     let within = target.connect_within;
     let doing = format!("connect to {}", target.of(host));
     target.verify_files()?;
-    if host.is_socket() || (host.address.is_none() && host.name.parse::<std::net::IpAddr>().is_ok())
-    {
-        return Ok(Route { options: host.options.clone(), doing, within });
+    if let Some(place) = host.place() {
+        return Ok(Route { host: host.options.clone(), place, by_name: true, doing, within });
     }
     let addresses = match host.address {
         Some(address) => vec![SocketAddr::new(address, host.port)],
@@ -115,8 +142,9 @@ async fn route_to(target: &Target, host: &Host) -> Result<Route, PostgresError> 
         _ => race(&addresses, &doing, within).await?,
     };
     let by_name = host.address.is_none() && address == addresses[0];
-    let options = if by_name { host.options.clone() } else { pinned(host, address)? };
-    Ok(Route { options, doing: format!("{doing} ({})", address.ip()), within })
+    let doing = format!("{doing} ({})", address.ip());
+    let place = Place::Address(address);
+    Ok(Route { host: host.options.clone(), place, by_name, doing, within })
 }
 
 async fn resolve(
@@ -185,17 +213,6 @@ async fn race(
     }
     faults.sort();
     Err(PostgresError::transient(format!("cannot {doing}: {}", faults.join(", "))))
-}
-
-/// Connects to that address. Where TLS is asked for, the name stays: the certificate is for it.
-fn pinned(host: &Host, address: SocketAddr) -> Result<PgConnectOptions, PostgresError> {
-    let options = host.options.clone();
-    match options.get_ssl_mode() {
-        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer => {
-            Ok(options.host(&address.ip().to_string()).port(address.port()))
-        }
-        _ => relay(options, address),
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,11 @@
 //! What a connection URL means: which hosts, and with what each is connected to.
 
-use std::{net::IpAddr, str::FromStr, sync::LazyLock, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    sync::LazyLock,
+    time::Duration,
+};
 
 use pgherald_core::{NamedFile, is_loopback};
 use sqlx::{
@@ -12,6 +17,7 @@ use crate::{
     CONNECT_TIMEOUT, PostgresError,
     certificates::TlsFile,
     parameters::{Handling, handling, objection},
+    relay::Place,
     url::{UrlParts, encode},
 };
 
@@ -135,6 +141,16 @@ fn files(parts: &UrlParts<'_>) -> Vec<TlsFile> {
 impl Host {
     pub(crate) fn is_socket(&self) -> bool {
         self.name.starts_with('/')
+    }
+
+    /// Where it is, if no name has to be looked up.
+    pub(crate) fn place(&self) -> Option<Place> {
+        if self.is_socket() {
+            let path = format!("{}/.s.PGSQL.{}", self.name, self.port);
+            return Some(Place::Socket(path.into()));
+        }
+        let ip = self.name.parse().ok().filter(|_| self.address.is_none())?;
+        Some(Place::Address(SocketAddr::new(ip, self.port)))
     }
 
     /// `db:5432`, `[::1]:5432`, `/var/run/postgresql`.

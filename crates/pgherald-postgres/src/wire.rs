@@ -10,13 +10,14 @@ use std::{
 use futures_util::FutureExt;
 use sqlx::{
     Acquire, PgConnection, PgPool,
-    postgres::{PgListener, PgNotification, PgPoolOptions, PgRow},
+    postgres::{PgConnectOptions, PgListener, PgNotification, PgPoolOptions, PgRow},
 };
 use tokio::{runtime::Builder, time::timeout};
 
 use crate::{
-    PostgresError, PostgresSettings, bounded, connect, identifier, query,
+    Meter, PostgresError, PostgresSettings, bounded, connect, identifier, query,
     reach::{Route, route},
+    valve::Valve,
 };
 
 /// How long a graceful end may take.
@@ -26,6 +27,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct Wire {
     listener: Cut,
     pool: PgPool,
+    valve: Arc<Valve>,
     /// sqlx would connect again, silently.
     ended: bool,
 }
@@ -33,23 +35,47 @@ pub struct Wire {
 impl Wire {
     /// Connects.
     pub async fn connect(settings: &PostgresSettings) -> Result<Self, PostgresError> {
-        let Route { options, doing, within } = route(&*settings.target()?).await?;
+        let route = route(&*settings.target()?).await?;
+        Self::through(settings, &route, route.options()?, Arc::default()).await
+    }
+
+    /// Connects through this process, so that [`Wire::meter`] bounds what comes during a statement.
+    pub async fn connect_metered(settings: &PostgresSettings) -> Result<Self, PostgresError> {
+        let (route, valve) = (route(&*settings.target()?).await?, Arc::default());
+        let options = route.metered(&valve)?;
+        Self::through(settings, &route, options, valve).await
+    }
+
+    async fn through(
+        settings: &PostgresSettings,
+        route: &Route,
+        options: PgConnectOptions,
+        valve: Arc<Valve>,
+    ) -> Result<Self, PostgresError> {
+        let Route { doing, within, .. } = route;
         let pool = PgPoolOptions::new()
             .max_connections(1)
             .max_lifetime(None)
             .idle_timeout(None)
-            .acquire_timeout(within)
+            .acquire_timeout(*within)
             .test_before_acquire(false)
             .connect_lazy_with(options);
         let connecting = PgListener::connect_with(&pool);
-        let mut listener = match bounded(&doing, within, connecting).await {
+        let mut listener = match bounded(doing, *within, connecting).await {
             Ok(listener) => listener,
             // The pool waits for a session that is refused, and only says that time ran out.
             Err(late) => return Err(connect(settings).await.err().unwrap_or(late)),
         };
         listener.eager_reconnect(false);
         listener.ignore_pool_close_event(true);
-        Ok(Self { listener: Cut(Some(listener)), pool, ended: false })
+        Ok(Self { listener: Cut(Some(listener)), pool, valve, ended: false })
+    }
+
+    /// While the meter lives, only so many bytes come, and then nothing more: whoever runs a statement
+    /// gives it up when the meter is exhausted. Of a wire that is not metered it means nothing.
+    #[must_use]
+    pub fn meter(&self, bytes: usize) -> Meter {
+        self.valve.meter(bytes)
     }
 
     /// Runs statements. What is announced meanwhile is kept and comes with the next receive.

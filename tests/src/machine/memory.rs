@@ -15,15 +15,11 @@ use crate::{
 /// The smallest container that the documentation promises.
 const SMALLEST: u64 = 64_000_000;
 
-/// What a burst of 140 MB of notifications needs: it is received faster than it is put into the
-/// queues, and what waits in between has no budget.
-const FOR_A_BURST: u64 = 600_000_000;
-
 /// 20,000 notifications of 7 kB while Kafka stands still: what does not fit into the budget is a gap.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_of_notifications_beside_a_broker_that_stands_still_fits() {
     let (postgres, kafka) = (postgres().await, Kafka::start().await.unwrap());
-    let container = Container::with_memory(FOR_A_BURST).await;
+    let container = Container::with_memory(SMALLEST).await;
     let config = Config::new(&postgres.url(), &["orders"]).kafka("bus", &kafka, "small", 1);
     let bridge = container.start(&config).await;
     bridge.wait_ready(SOON).await.unwrap();

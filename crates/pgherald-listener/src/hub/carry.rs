@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
+use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{Gap, rfc3339};
 use pgherald_postgres::{LockKey, PostgresError, to_micros};
 use sqlx::postgres::PgNotification;
@@ -16,8 +17,13 @@ use crate::{
     slot::Carrier,
 };
 
-/// Notifications taken in one go, before timers and other tasks have their turn.
+/// Notifications taken in one go, before they are put into the queues, and timers and other tasks have
+/// their turn. Nothing bounds a notification before it is in a queue.
 const BURST_MESSAGES_MAX: usize = 512;
+const BURST_BYTES_MAX: usize = 256 << 10;
+/// So much may come before the answer to a statement; more at each further try.
+const BEFORE_ANSWER_BYTES: usize = 512 << 10;
+const BEFORE_ANSWER_BYTES_MAX: usize = 4 << 20;
 /// How long the socket is emptied after the process was told to stop.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 /// A flow that has just opened tells standbys after this time how far it has settled.
@@ -111,10 +117,11 @@ impl<'a> Carry<'a> {
         !self.ready.is_empty() && !self.refused
     }
 
+    /// Runs what is due. First the socket is emptied: what the server sends before it answers a
+    /// statement lies in memory, and no budget bounds it.
     async fn tick(&mut self) -> Result<(), Loss> {
-        if self.nonce.as_ref().is_some_and(|nonce| Instant::now() >= nonce.due) {
-            self.hear_or_be_deaf().await?;
-        }
+        self.catch_up().await?;
+        self.require_echo()?;
         if !self.holds_all() && Instant::now() >= self.next_try {
             self.next_try = Instant::now() + self.hub.options.lock_retry;
             self.try_locks().await?;
@@ -125,23 +132,58 @@ impl<'a> Carry<'a> {
         Ok(())
     }
 
-    /// The echo is late. This process may have slept: what the socket holds counts.
-    async fn hear_or_be_deaf(&mut self) -> Result<(), Loss> {
+    /// Takes what the socket holds, until it is empty, for at most a heartbeat.
+    async fn catch_up(&mut self) -> Result<(), Loss> {
         let until = Instant::now() + self.hub.options.heartbeat;
-        while self.nonce.is_some() && Instant::now() < until {
+        while Instant::now() < until {
             let Some(heard) = self.session.wire.next_left() else { break };
             self.burst(heard).await?;
+            tokio::task::yield_now().await;
         }
+        Ok(())
+    }
+
+    /// Runs a statement that may run more than once. What the server sends before it answers lies in
+    /// memory, and no budget bounds it: when it is too much, the statement is given up, and what has
+    /// come goes into the queues first.
+    async fn ask<T: Send>(
+        &mut self,
+        statement: impl for<'s> Fn(&'s mut LiveSession) -> BoxFuture<'s, Result<T, Loss>> + Send,
+    ) -> Result<T, Loss> {
+        let mut bytes = BEFORE_ANSWER_BYTES;
+        loop {
+            let meter = self.session.wire.meter(bytes);
+            tokio::select! {
+                biased;
+                answer = statement(&mut self.session) => return answer,
+                () = meter.exhausted() => {}
+            }
+            drop(meter);
+            self.catch_up().await?;
+            bytes = (bytes * 2).min(BEFORE_ANSWER_BYTES_MAX);
+        }
+    }
+
+    /// The echo is late. This process may have slept: what the socket held was taken first.
+    fn require_echo(&self) -> Result<(), Loss> {
         match &self.nonce {
-            None => Ok(()),
-            Some(_) => Err(Loss::deaf("the LISTEN session no longer hears its own heartbeat")),
+            Some(nonce) if Instant::now() >= nonce.due => {
+                Err(Loss::deaf("the LISTEN session no longer hears its own heartbeat"))
+            }
+            _ => Ok(()),
         }
     }
 
     async fn try_locks(&mut self) -> Result<(), Loss> {
         let wanted: Vec<usize> = (0..self.held.len()).filter(|place| !self.held[*place]).collect();
         let keys: Vec<LockKey> = wanted.iter().map(|place| self.hub.slots[*place].lock).collect();
-        let answers = match self.session.try_locks(&keys).await? {
+        let answers = match self
+            .ask(|session| {
+                let keys = keys.clone();
+                async move { session.try_locks(&keys).await }.boxed()
+            })
+            .await?
+        {
             Ok(answers) => answers,
             Err(refused) => {
                 self.warn_refused(&refused);
@@ -166,7 +208,14 @@ impl<'a> Carry<'a> {
         let slot = Arc::clone(&self.hub.slots[place]);
         self.held[place] = true;
         slot.set_carrier(Carrier::Unknown);
-        match self.session.listen(&slot.channels).await? {
+        let channels = Arc::clone(&slot.channels);
+        match self
+            .ask(|session| {
+                let channels = Arc::clone(&channels);
+                async move { session.listen(&channels).await }.boxed()
+            })
+            .await?
+        {
             Ok(()) => self.ready.push(place),
             // Without LISTEN the flow cannot open: begin anew with another session.
             Err(refused) => return Err(refused.into()),
@@ -176,8 +225,14 @@ impl<'a> Carry<'a> {
 
     async fn stand_by(&mut self, place: usize) -> Result<(), Loss> {
         let slot = Arc::clone(&self.hub.slots[place]);
-        let previous = self.hub.previous.as_ref();
-        let holder = self.session.holder(slot.lock, previous).await?;
+        let previous = self.hub.previous.clone();
+        let lock = slot.lock;
+        let holder = self
+            .ask(|session| {
+                let previous = previous.clone();
+                async move { session.holder(lock, previous.as_ref()).await }.boxed()
+            })
+            .await?;
         if holder.ours {
             return Ok(());
         }
@@ -196,7 +251,13 @@ impl<'a> Carry<'a> {
             .collect();
         let heartbeat = self.hub.options.heartbeat;
         self.next_beat = Instant::now() + heartbeat;
-        match self.session.pulse(&flows).await? {
+        match self
+            .ask(|session| {
+                let flows = flows.clone();
+                async move { session.pulse(&flows).await }.boxed()
+            })
+            .await?
+        {
             Ok(pulse) => {
                 self.refused = false;
                 self.hub.metrics.queue_usage.set(pulse.usage);
@@ -228,18 +289,24 @@ impl<'a> Carry<'a> {
             let at = self.session.clock.now();
             opens = self.heard(&heard?, at);
             taken += 1;
-            if opens.is_some() || taken == BURST_MESSAGES_MAX {
+            if opens.is_some() || taken == BURST_MESSAGES_MAX || self.is_large() {
                 break;
             }
             next = self.session.wire.next_now();
         }
+        let has_more = taken == BURST_MESSAGES_MAX || self.is_large();
         self.hub.router.flush(&self.hub.slots);
         if let Some(nonce) = opens {
             self.open(nonce).await?;
-        } else if taken == BURST_MESSAGES_MAX {
+        } else if has_more {
             tokio::task::yield_now().await;
         }
         Ok(())
+    }
+
+    /// What was taken and is in no queue yet is to be put there.
+    fn is_large(&self) -> bool {
+        self.hub.router.pending_bytes() >= BURST_BYTES_MAX
     }
 
     /// One notification. Returns a nonce whose echo opens flows: nothing may be heard before they
@@ -275,8 +342,7 @@ impl<'a> Carry<'a> {
     }
 
     async fn open(&mut self, nonce: Nonce) -> Result<(), Loss> {
-        // What is announced during this statement waits in the connection, behind the gaps.
-        let to = self.session.read_clock().await?;
+        let to = self.read_clock().await?;
         for place in nonce.opens {
             let slot = Arc::clone(&self.hub.slots[place]);
             let (reason, from) = self.hub.memory.open(place);
@@ -307,6 +373,18 @@ impl<'a> Carry<'a> {
         Ok(())
     }
 
+    /// The server's clock, or what it is at most where the server sends too much before it answers. What
+    /// is announced meanwhile waits in the connection, behind the gaps.
+    async fn read_clock(&mut self) -> Result<SystemTime, Loss> {
+        let meter = self.session.wire.meter(BEFORE_ANSWER_BYTES_MAX);
+        let read = tokio::select! {
+            biased;
+            now = self.session.read_clock() => Some(now),
+            () = meter.exhausted() => None,
+        };
+        read.unwrap_or_else(|| Ok(self.session.clock.now()))
+    }
+
     /// The session is over, or the process is stopping: what has arrived is still delivered.
     fn drain(&mut self) {
         let until = Instant::now() + DRAIN_TIMEOUT;
@@ -314,6 +392,9 @@ impl<'a> Carry<'a> {
             let at = self.session.clock.now();
             // A flow that is not open stays closed: the next gap covers it.
             let _ = self.heard(&heard, at);
+            if self.is_large() {
+                self.hub.router.flush(&self.hub.slots);
+            }
             if Instant::now() >= until {
                 break;
             }

@@ -86,8 +86,9 @@ async fn a_write_that_nobody_waited_for_is_no_strangers() {
         db.send("a", &["1", "2"]).await;
         reading.take(2).await;
         locker.run("BEGIN; SELECT FROM pgherald.cursor FOR UPDATE").await;
+        // The keeper writes the row too, and begins with another column.
         let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND \
-                     query LIKE 'UPDATE pgherald.cursor%'";
+                     query LIKE 'UPDATE pgherald.cursor SET high%'";
         reading.tend_during(async { while db.number(waits).await == 0 {} }).await;
         locker.run("COMMIT").await;
         db.until_cursor(&format!("{} {{}}", 2 * round)).await;
