@@ -2,14 +2,14 @@
 //!
 //! Two loops share a window and run in one task: [`source_side`] attaches, reads and fills the
 //! window; [`sink_side`] opens, publishes, settles and empties it. Each waits for the other only
-//! through the window and through [`link::Link`]. Dead letters that are sent again enter the window
+//! through the window and through [`shared::FlowShared`]. Dead letters that are sent again enter the window
 //! through [`replay`].
 
+mod dead_letter_writer;
 mod health;
-mod keeper;
-mod link;
 mod rejection;
 mod replay;
+mod shared;
 mod sink_side;
 mod source_side;
 
@@ -23,7 +23,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    keeper::Keeper, link::Link, replay::Replays, sink_side::SinkSide, source_side::SourceSide,
+    dead_letter_writer::DeadLetterWriter, replay::Replays, shared::FlowShared, sink_side::SinkSide,
+    source_side::SourceSide,
 };
 use crate::{Backoff, DeadLetters, FlowContext, FlowStatus, Sink, Source};
 
@@ -105,13 +106,16 @@ impl Flow {
     /// # Cancellation
     /// Dropping the future drops what is in memory; a source with positions brings it again.
     pub async fn run(self, stop: CancellationToken, drain: Duration) -> FlowEnd {
-        let link = Link::new(&self.settings, self.sink.ordering(), stop.clone(), self.status);
-        let source = SourceSide::new(&link, &*self.source, &self.settings, drain);
+        let shared =
+            FlowShared::new(&self.settings, self.sink.ordering(), stop.clone(), self.status);
+        let source = SourceSide::new(&shared, &*self.source, &self.settings, drain);
         let letters = self.dead_letters.as_deref();
-        let keeper = letters.map(|letters| Keeper::new(letters, &self.settings));
+        let dead_letter_writer =
+            letters.map(|letters| DeadLetterWriter::new(letters, &self.settings));
         let positions = self.source.has_positions();
-        let sink = SinkSide::new(&link, &*self.sink, &self.settings, positions, keeper);
-        let replays = Replays::new(&link, letters);
+        let sink =
+            SinkSide::new(&shared, &*self.sink, &self.settings, positions, dead_letter_writer);
+        let replays = Replays::new(&shared, letters);
         let carry = async {
             join(source.run(), sink.run()).await;
             replays.finish().await;
@@ -120,20 +124,20 @@ impl Flow {
             biased;
             () = carry => true,
             () = replays.run() => unreachable!("a flow asks for as long as it runs"),
-            () = look(&link, &*self.source, &*self.sink) => unreachable!("looking never ends"),
+            () = look(&shared, &*self.source, &*self.sink) => unreachable!("looking never ends"),
             () = deadline(&stop, drain) => false,
         };
-        let dropped = if positions { 0 } else { link.undelivered() + self.source.unread() };
-        link.ended(dropped, positions);
+        let dropped = if positions { 0 } else { shared.undelivered() + self.source.unread() };
+        shared.ended(dropped, positions);
         FlowEnd { dropped, drained: drained || (!positions && dropped == 0) }
     }
 }
 
-async fn look(link: &Link, source: &dyn Source, sink: &dyn Sink) {
+async fn look(shared: &FlowShared, source: &dyn Source, sink: &dyn Sink) {
     let mut every = interval(LOOK_EVERY);
     loop {
         every.tick().await;
-        link.look(source.waits_for(), sink);
+        shared.look(source.waits_for(), sink);
     }
 }
 

@@ -54,7 +54,7 @@ pub enum GapReason {
     Disconnect,
     /// The LISTEN session stopped answering.
     Deaf,
-    /// Another process carried the flow before.
+    /// Another process ran the flow before.
     Takeover,
     /// The flow's queue was full.
     Overflow,

@@ -59,8 +59,8 @@ pub use self::{
     secret::{REDACTED, Secret, WatchedSecret},
     settled::Settled,
     sink::{
-        Confirmation, Event, Only, Open, Opened, Ordering, Outcome, Published, Sink, SinkError,
-        Standing, Writer,
+        Confirmation, ConnectionState, Event, Only, Open, Opened, Ordering, Outcome, Published,
+        Sink, SinkError, Writer,
     },
     source::{Attached, Session, Source, SourceError},
     state::{FlowState, FlowStatus, GAPS_REMEMBERED, OldestMessage, Owner},

@@ -22,10 +22,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A password, token or key: `Debug`, `Display` and `Serialize` show [`REDACTED`]. It stands in the
 /// configuration, or in a file that is read at every use ([`Secret::read`]).
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Kept);
+pub struct Secret(SecretValue);
 
 #[derive(Clone, PartialEq, Eq)]
-enum Kept {
+enum SecretValue {
     Here(Arc<str>),
     In(NamedFile),
 }
@@ -38,13 +38,13 @@ impl Secret {
     /// Takes the text in.
     #[must_use]
     pub fn new(text: String) -> Self {
-        Self(Kept::Here(text.into()))
+        Self(SecretValue::Here(text.into()))
     }
 
     /// What that file holds, whenever it is asked for.
     #[must_use]
     pub fn in_file(file: NamedFile) -> Self {
-        Self(Kept::In(file))
+        Self(SecretValue::In(file))
     }
 
     /// The text as it is now, for the one call that needs it. Do not keep it longer than a connection.
@@ -53,8 +53,8 @@ impl Secret {
     /// Its file is of no use now.
     pub fn read(&self) -> Result<Arc<str>, FileFault> {
         match &self.0 {
-            Kept::Here(text) => Ok(Arc::clone(text)),
-            Kept::In(file) => file.text().map(Arc::from),
+            SecretValue::Here(text) => Ok(Arc::clone(text)),
+            SecretValue::In(file) => file.text().map(Arc::from),
         }
     }
 
@@ -62,8 +62,8 @@ impl Secret {
     #[must_use]
     pub fn literal(&self) -> Option<&str> {
         match &self.0 {
-            Kept::Here(text) => Some(text),
-            Kept::In(_) => None,
+            SecretValue::Here(text) => Some(text),
+            SecretValue::In(_) => None,
         }
     }
 
@@ -71,8 +71,8 @@ impl Secret {
     #[must_use]
     pub fn file(&self) -> Option<&NamedFile> {
         match &self.0 {
-            Kept::Here(_) => None,
-            Kept::In(file) => Some(file),
+            SecretValue::Here(_) => None,
+            SecretValue::In(file) => Some(file),
         }
     }
 

@@ -182,13 +182,13 @@ pub trait Writer: Send {
     /// The state of the connection while [`publish`](Writer::publish) waits: core does not call
     /// [`event`](Writer::event) then. `None`: the writer cannot say. The channel begins with what the last
     /// event said.
-    fn standing(&self) -> Option<watch::Receiver<Standing>> {
+    fn connection_state(&self) -> Option<watch::Receiver<ConnectionState>> {
         None
     }
 }
 
 /// The state of a connection: `None` = connected; `Some(reason)` = disconnected.
-pub type Standing = Option<Arc<str>>;
+pub type ConnectionState = Option<Arc<str>>;
 
 /// A change of a writer's connection.
 #[derive(Debug)]

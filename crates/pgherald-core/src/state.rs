@@ -9,7 +9,7 @@ use crate::{Gap, Message, MessageId};
 pub enum FlowState {
     /// Connecting to its source, or opening its sink for the first time.
     Attaching,
-    /// Another process carries the flow.
+    /// Another process runs the flow.
     Standby,
     /// Messages flow, or would if there were any.
     Running,

@@ -40,12 +40,12 @@ pub(crate) struct Window {
 /// From where on settled messages are sent again, because something before them may have arrived.
 #[derive(Debug, Default)]
 struct Replay {
-    everything_from: Option<Place>,
-    keys_from: HashMap<Option<Bytes>, Place>,
+    everything_from: Option<MessageIndex>,
+    keys_from: HashMap<Option<Bytes>, MessageIndex>,
 }
 
 /// One message of the window.
-pub(crate) type Place = (Sequence, usize);
+pub(crate) type MessageIndex = (Sequence, usize);
 
 /// What is to be published next.
 pub(crate) struct Turn {
@@ -224,14 +224,14 @@ impl Window {
     }
 
     /// Settles one message without a broker's word: disposed of by policy.
-    pub(crate) fn dispose(&mut self, (sequence, place): Place) {
+    pub(crate) fn dispose(&mut self, (sequence, place): MessageIndex) {
         if let Some(index) = self.index(sequence) {
             self.entries[index].dispose(place);
         }
     }
 
     /// Puts another message in the place of one that was rejected; it is open and unsent.
-    pub(crate) fn replace(&mut self, (sequence, place): Place, message: Message) {
+    pub(crate) fn replace(&mut self, (sequence, place): MessageIndex, message: Message) {
         if let Some(index) = self.index(sequence) {
             let entry = &mut self.entries[index];
             self.bytes -= entry.bytes;
@@ -241,7 +241,7 @@ impl Window {
     }
 
     /// The message at a place, if it is open.
-    pub(crate) fn open_message(&self, (sequence, place): Place) -> Option<&Message> {
+    pub(crate) fn open_message(&self, (sequence, place): MessageIndex) -> Option<&Message> {
         let entry = self.entry(sequence)?;
         let open = *entry.fates().get(place)? != Fate::Settled;
         open.then(|| &entry.batch.messages[place])
@@ -319,7 +319,7 @@ impl Window {
     }
 
     /// Whether a settled message is published again, so that the replay is a contiguous run.
-    fn repeats(&self, place: Place, message: &Message) -> bool {
+    fn repeats(&self, place: MessageIndex, message: &Message) -> bool {
         let from = match self.ordering {
             Ordering::Flow => self.replay.everything_from,
             Ordering::Key => self.replay.keys_from.get(&message.key).copied(),

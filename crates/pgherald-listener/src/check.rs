@@ -71,20 +71,20 @@ async fn inspect(
     found.extend(lasting_locks(subject, &facts));
     let limit = Duration::from_secs(5);
     let (session, _) = LiveSession::establish(settings, limit, None).await?;
-    session.wire.close().await;
+    session.connection.close().await;
     let text = format!("PostgreSQL {} at {settings}, UTF8, LISTEN heard", facts.version_text);
     found.insert(0, Finding::ok(subject, text));
     found.extend(clocks(subject, clock().offset_seconds()));
     Ok(found)
 }
 
-/// A server that cannot end the session of a carrier that stands still.
+/// A server that cannot end the session of an owner that stands still.
 fn lasting_locks(subject: &str, facts: &ServerFacts) -> Option<Finding> {
     (facts.version < IDLE_TIMEOUT_SINCE).then(|| {
         Finding::warning(
             subject,
             format!(
-                "PostgreSQL {} has no idle_session_timeout: a carrier that stands still keeps its \
+                "PostgreSQL {} has no idle_session_timeout: an owner that stands still keeps its \
                  locks, and no standby takes over",
                 facts.version_text
             ),

@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use pgherald_core::{Problems, StringList, is_media_type, is_other_event_format};
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyRule, beat::HEARTBEAT_CHANNEL};
+use crate::{KeyRule, heartbeat::HEARTBEAT_CHANNEL};
 
 /// The largest payload of a notification, in bytes: PostgreSQL takes fewer than 8000.
 pub const PAYLOAD_BYTES_MAX: usize = 7_999;

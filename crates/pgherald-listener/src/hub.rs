@@ -1,6 +1,6 @@
 //! The shared connection: one LISTEN session for each database, always drained.
 
-mod carry;
+mod session_run;
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,20 +13,20 @@ use tracing::{debug, info, warn};
 
 use crate::{
     NotifySettings, NotifySource,
-    memory::Memory,
     metrics::HubMetrics,
+    next_gaps::NextGaps,
     router::Router,
     session::{LiveSession, Loss},
-    slot::{Carrier, Slot},
+    slot::{FlowOwner, Slot},
 };
 
 /// How a hub behaves.
 #[derive(Clone, Copy, Debug)]
 pub struct HubOptions {
     /// How often the session proves that it still hears; the echo is due within the same time, and
-    /// a carrier that is cut off loses its locks after three of them.
+    /// an owner that is cut off loses its locks after three of them.
     pub heartbeat: Duration,
-    /// How often the locks of flows that another process carries are tried.
+    /// How often the locks of flows that another process runs are tried.
     pub lock_retry: Duration,
     /// How long to wait between connections.
     pub backoff: Backoff,
@@ -92,7 +92,7 @@ struct Running {
     options: HubOptions,
     slots: Vec<Arc<Slot>>,
     router: Router,
-    memory: Memory,
+    next_gaps: NextGaps,
     metrics: HubMetrics,
     /// The server process of our latest session.
     former: Option<Backend>,
@@ -108,7 +108,7 @@ impl Running {
     fn new(hub: Hub) -> Self {
         Self {
             router: Router::new(&hub.slots),
-            memory: Memory::new(&hub.slots),
+            next_gaps: NextGaps::new(&hub.slots),
             metrics: HubMetrics::new(),
             former: None,
             previous: None,
@@ -129,7 +129,7 @@ impl Running {
             if stopped {
                 break;
             }
-            self.tell_all(&Carrier::Unknown);
+            self.tell_all(&FlowOwner::Unknown);
         }
         self.slots.iter().for_each(|slot| slot.stop());
     }
@@ -139,17 +139,18 @@ impl Running {
         let heartbeat = self.options.heartbeat;
         let former = self.former.clone();
         let establishing = LiveSession::establish(&self.settings, heartbeat, former.as_ref());
-        let (session, beats) = match stop.run_until_cancelled(establishing).await? {
+        let (session, heartbeats) = match stop.run_until_cancelled(establishing).await? {
             Ok(established) => established,
             Err(fault) => return Some(fault.into()),
         };
         self.connected(&session);
-        let (session, loss) = carry::Carry::new(self, session, beats).run(stop).await;
+        let (session, loss) =
+            session_run::SessionRun::new(self, session, heartbeats).run(stop).await;
         match loss {
             Some(loss) => Some(loss),
             None => {
                 self.slots.iter().for_each(|slot| slot.stop());
-                session.wire.close().await;
+                session.connection.close().await;
                 None
             }
         }
@@ -175,7 +176,7 @@ impl Running {
         self.failures = self.failures.saturating_add(1);
         for place in 0..self.slots.len() {
             if self.router.is_open(place) {
-                self.memory.ended(place, loss.reason);
+                self.next_gaps.ended(place, loss.reason);
             }
         }
         self.router.close_all();
@@ -186,7 +187,7 @@ impl Running {
         } else {
             warn!(database = %self.settings, reason = %loss.fault, "not listening");
         }
-        self.tell_all(&Carrier::Down(loss.fault.clone()));
+        self.tell_all(&FlowOwner::Down(loss.fault.clone()));
         self.last_fault = Some(loss.fault);
     }
 
@@ -197,9 +198,9 @@ impl Running {
         fault.class == Class::Blocked && self.slots.iter().any(looks)
     }
 
-    fn tell_all(&self, carrier: &Carrier) {
+    fn tell_all(&self, owner: &FlowOwner) {
         for slot in &self.slots {
-            slot.set_carrier(carrier.clone());
+            slot.set_owner(owner.clone());
         }
     }
 }

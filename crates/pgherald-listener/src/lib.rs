@@ -60,32 +60,32 @@
 //!
 //! `examples/callback.rs` forwards what is announced to an HTTP callback.
 
-mod beat;
 mod check;
 mod clock;
 mod config;
 mod error;
-mod floors;
+mod heartbeat;
 mod hub;
 mod key;
 mod listener;
-mod memory;
 mod metrics;
+mod next_gaps;
 mod queue;
 mod router;
 mod session;
 mod slot;
 mod source;
+mod watermarks;
 
 pub use pgherald_core::{Backoff, Gap, GapReason};
 pub use pgherald_postgres::{PostgresSettings, connect, identifier, literal, query};
 pub use sqlx::{Row, postgres::PgRow};
 
 pub use self::{
-    beat::HEARTBEAT_CHANNEL,
     check::check,
     config::{CHANNEL_BYTES_MAX, NotifyConfig, NotifySettings, PAYLOAD_BYTES_MAX},
     error::ListenError,
+    heartbeat::HEARTBEAT_CHANNEL,
     hub::{Hub, HubOptions},
     key::KeyRule,
     listener::{Heard, Listener, ListenerOptions, Notification},

@@ -14,9 +14,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::{
     ListenError,
-    beat::{Beat, HEARTBEAT_CHANNEL},
     config::refusal,
-    session::{LiveSession, Loss, Pulse},
+    heartbeat::{HEARTBEAT_CHANNEL, Heartbeat},
+    session::{HeartbeatAnswer, LiveSession, Loss},
 };
 
 /// Notifications taken in one go, before the caller has its turn.
@@ -99,7 +99,7 @@ pub struct Notification {
 pub struct Listener {
     settings: PostgresSettings,
     options: ListenerOptions,
-    state: State,
+    state: ListenerState,
     channels: Vec<Arc<str>>,
     heard: VecDeque<Heard>,
     failures: u32,
@@ -109,7 +109,7 @@ pub struct Listener {
     reason: GapReason,
 }
 
-enum State {
+enum ListenerState {
     /// Connecting goes on where a cancelled call left it.
     Connecting(BoxFuture<'static, Result<Opened, PostgresError>>),
     Live(Box<Live>),
@@ -150,7 +150,7 @@ impl Listener {
             options,
             former: Some(opened.session.backend.clone()),
             covered: opened.sent,
-            state: State::Live(Box::new(Live::new(opened.session, options.heartbeat))),
+            state: ListenerState::Live(Box::new(Live::new(opened.session, options.heartbeat))),
             channels: Vec::new(),
             heard: VecDeque::new(),
             failures: 0,
@@ -208,14 +208,14 @@ impl Listener {
         let limit = self.options.answer_within;
         let silent = || format!("cannot {DOING}: no answer within {} s", limit.as_secs_f32());
         let until = Instant::now() + limit;
-        while !matches!(self.state, State::Live(_)) {
+        while !matches!(self.state, ListenerState::Live(_)) {
             let connecting = timeout_at(until, self.step()).await;
             connecting.map_err(|_| PostgresError::transient(silent()))?;
         }
-        let State::Live(live) = &mut self.state else {
+        let ListenerState::Live(live) = &mut self.state else {
             return Err(PostgresError::transient("the LISTEN session is not connected").into());
         };
-        match timeout_at(until, live.session.wire.query(sql)).await {
+        match timeout_at(until, live.session.connection.query(sql)).await {
             Ok(Ok(rows)) => Ok(rows),
             Ok(Err(error @ sqlx::Error::Database(_))) => Err(ListenError::Statement(error)),
             Ok(Err(error)) => {
@@ -252,11 +252,11 @@ impl Listener {
     async fn step(&mut self) {
         let channels = &self.channels;
         match &mut self.state {
-            State::Connecting(connecting) => {
+            ListenerState::Connecting(connecting) => {
                 let opened = connecting.await;
                 self.connected(opened);
             }
-            State::Live(live) => {
+            ListenerState::Live(live) => {
                 match live.step(channels, &mut self.heard, self.options.heartbeat).await {
                     Ok(Some(echoed)) => self.covered = echoed,
                     Ok(None) => {}
@@ -284,7 +284,8 @@ impl Listener {
         }
         self.failures = 0;
         self.former = Some(opened.session.backend.clone());
-        self.state = State::Live(Box::new(Live::new(opened.session, self.options.heartbeat)));
+        self.state =
+            ListenerState::Live(Box::new(Live::new(opened.session, self.options.heartbeat)));
     }
 
     fn gap(&mut self, gap: Gap) {
@@ -306,7 +307,7 @@ impl Listener {
         let wait = self.options.backoff.wait(self.failures, &mut rand::rng());
         let (settings, channels) = (self.settings.clone(), self.channels.clone());
         let opening = open(settings, self.options, channels, self.former.clone(), wait);
-        self.state = State::Connecting(Box::pin(opening));
+        self.state = ListenerState::Connecting(Box::pin(opening));
     }
 }
 
@@ -315,7 +316,7 @@ impl Live {
         Self { session, nonce: None, due: Instant::now() + heartbeat, beating: None }
     }
 
-    /// Hears a burst or beats. Returns the time of a nonce that came back.
+    /// Hears a burst, or sends a heartbeat. Returns the time of a nonce that came back.
     async fn step(
         &mut self,
         channels: &[Arc<str>],
@@ -323,13 +324,13 @@ impl Live {
         heartbeat: Duration,
     ) -> Result<Option<SystemTime>, Loss> {
         if self.nonce.is_none() && Instant::now() >= self.due {
-            return self.beat(heartbeat).await.map(|()| None);
+            return self.send_heartbeat(heartbeat).await.map(|()| None);
         }
         // A late echo counts as long as the socket holds it: the caller may have been away.
         tokio::select! {
             biased;
-            first = self.session.wire.next() => Ok(self.burst(first?, channels, heard)?),
-            () = sleep_until(self.due) => self.beat(heartbeat).await.map(|()| None),
+            first = self.session.connection.next() => Ok(self.burst(first?, channels, heard)?),
+            () = sleep_until(self.due) => self.send_heartbeat(heartbeat).await.map(|()| None),
         }
     }
 
@@ -341,7 +342,7 @@ impl Live {
     ) -> Result<Option<SystemTime>, PostgresError> {
         let mut echoed = self.take(&first, channels, heard);
         for _ in 1..BURST_MESSAGES_MAX {
-            let Some(next) = self.session.wire.next_now() else { break };
+            let Some(next) = self.session.connection.next_now() else { break };
             echoed = self.take(&next?, channels, heard).or(echoed);
         }
         Ok(echoed)
@@ -354,11 +355,11 @@ impl Live {
         heard: &mut VecDeque<Heard>,
     ) -> Option<SystemTime> {
         if notification.channel() == HEARTBEAT_CHANNEL {
-            let beat = Beat::parse(notification.payload())?;
-            let ours = |nonce: &mut (u64, SystemTime)| nonce.0 == beat.number;
+            let heartbeat = Heartbeat::parse(notification.payload())?;
+            let ours = |nonce: &mut (u64, SystemTime)| nonce.0 == heartbeat.number;
             return self
                 .nonce
-                .take_if(|nonce| beat.session == self.session.id && ours(nonce))
+                .take_if(|nonce| heartbeat.session == self.session.id && ours(nonce))
                 .map(|(_, sent)| sent);
         }
         // Of a LISTEN that was cancelled, or of an UNLISTEN under way.
@@ -371,16 +372,16 @@ impl Live {
         None
     }
 
-    async fn beat(&mut self, heartbeat: Duration) -> Result<(), Loss> {
+    async fn send_heartbeat(&mut self, heartbeat: Duration) -> Result<(), Loss> {
         let late = self.beating.is_some_and(|since| since.elapsed() >= heartbeat);
         if self.nonce.is_some() || late {
             return Err(Loss::deaf("the LISTEN session no longer hears its own heartbeat"));
         }
         self.beating.get_or_insert_with(Instant::now);
-        let pulse = self.session.pulse(&[]).await?;
+        let answer = self.session.send_heartbeat(&[]).await?;
         self.beating = None;
         self.due = Instant::now() + heartbeat;
-        self.nonce = pulse.ok().map(|Pulse { number, sent, .. }| (number, sent));
+        self.nonce = answer.ok().map(|HeartbeatAnswer { number, sent, .. }| (number, sent));
         Ok(())
     }
 }
@@ -397,18 +398,20 @@ async fn open(
     let limit = options.heartbeat;
     let (mut session, _) = LiveSession::establish(&settings, limit, former.as_ref()).await?;
     session.listen(&channels).await.map_err(|loss| loss.fault)??;
-    let pulse = session.pulse(&[]).await.map_err(|loss| loss.fault)??;
+    let nonce = session.send_heartbeat(&[]).await.map_err(|loss| loss.fault)??;
     let id = session.id;
     let echoed = async {
         loop {
-            let heard = session.wire.next().await?;
-            let beat = Beat::parse(heard.payload());
-            if beat.is_some_and(|beat| beat.session == id && beat.number == pulse.number) {
+            let heard = session.connection.next().await?;
+            let heartbeat = Heartbeat::parse(heard.payload());
+            if heartbeat.is_some_and(|heartbeat| {
+                heartbeat.session == id && heartbeat.number == nonce.number
+            }) {
                 return Ok(());
             }
         }
     };
     tokio::time::timeout(limit, echoed).await.unwrap_or_else(|_| Err(PostgresError::pooler()))?;
     let now = session.read_clock().await.map_err(|loss| loss.fault)?;
-    Ok(Opened { session, sent: pulse.sent, now })
+    Ok(Opened { session, sent: nonce.sent, now })
 }

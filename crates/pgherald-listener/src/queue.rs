@@ -7,7 +7,7 @@ use pgherald_core::{
     Batch, Body, Budget, Checkpoint, ContentType, Gap, GapReason, Headers, Message, MessageId, Room,
 };
 
-use crate::floors::Floors;
+use crate::watermarks::Watermarks;
 
 /// The queue of one flow. Pure: no clock, no IO.
 ///
@@ -28,7 +28,7 @@ pub(crate) struct FlowQueue {
     handed_out: u64,
     settled: u64,
     overflow: Option<Overflow>,
-    floors: Floors,
+    watermarks: Watermarks,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,7 +51,7 @@ struct Overflow {
     from: SystemTime,
     to: SystemTime,
     count: u64,
-    floor: Option<SystemTime>,
+    watermark: Option<SystemTime>,
 }
 
 impl FlowQueue {
@@ -67,7 +67,7 @@ impl FlowQueue {
             handed_out: 0,
             settled: 0,
             overflow: None,
-            floors: Floors::default(),
+            watermarks: Watermarks::default(),
         }
     }
 
@@ -81,7 +81,7 @@ impl FlowQueue {
             self.held.messages += 1;
             self.held.bytes += size;
             self.unread_messages += 1;
-            self.floors.enter(self.entered, self.floors.current());
+            self.watermarks.enter(self.entered, self.watermarks.current());
             self.append(message);
         } else {
             self.overflow = Some(Overflow {
@@ -89,7 +89,7 @@ impl FlowQueue {
                 from: message.since,
                 to: message.since,
                 count: 1,
-                floor: self.floors.current(),
+                watermark: self.watermarks.current(),
             });
         }
     }
@@ -98,13 +98,13 @@ impl FlowQueue {
     /// unread gap it is merged with that one.
     pub(crate) fn push_gap(&mut self, id: MessageId, gap: Gap) {
         self.end_overflow();
-        let floor = gap.from;
-        self.enter_gap(id, gap, floor);
+        let watermark = gap.from;
+        self.enter_gap(id, gap, watermark);
     }
 
     /// A nonce that was sent at `at` came back: whatever was committed before has been pushed.
     pub(crate) fn echo(&mut self, at: SystemTime) {
-        self.floors.echo(at);
+        self.watermarks.echo(at);
     }
 
     /// Hands out what is unread and fits into `room`; `None`: nothing is unread, or nothing fits.
@@ -163,7 +163,7 @@ impl FlowQueue {
             count: Some(overflow.count),
             rejected: None,
         };
-        self.enter_gap(overflow.gap, gap, overflow.floor);
+        self.enter_gap(overflow.gap, gap, overflow.watermark);
     }
 
     /// Messages, without gaps, that no batch has handed out.
@@ -178,7 +178,7 @@ impl FlowQueue {
 
     /// The time before which nothing of this flow is missing at its destination.
     pub(crate) fn settled_until(&mut self) -> Option<SystemTime> {
-        self.floors.settled_until(self.settled, self.entered)
+        self.watermarks.settled_until(self.settled, self.entered)
     }
 
     fn fits(&self, size: usize) -> bool {
@@ -196,15 +196,15 @@ impl FlowQueue {
         self.unread.push_back(entry);
     }
 
-    fn enter_gap(&mut self, id: MessageId, gap: Gap, floor: Option<SystemTime>) {
+    fn enter_gap(&mut self, id: MessageId, gap: Gap, watermark: Option<SystemTime>) {
         match self.unread.back_mut().map(|last| (&mut last.body, &mut last.since)) {
             Some((Body::Gap(last), since)) => {
                 last.absorb(gap).expect("a source makes no gap of reason rejected");
                 *since = last.to;
-                self.floors.widen(self.entered - 1, floor);
+                self.watermarks.widen(self.entered - 1, watermark);
             }
             _ => {
-                self.floors.enter(self.entered, floor);
+                self.watermarks.enter(self.entered, watermark);
                 self.append(gap_message(id, gap));
             }
         }

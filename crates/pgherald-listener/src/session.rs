@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use pgherald_core::{GapReason, MessageId, clock};
 use pgherald_postgres::{
-    Backend, LockKey, NOW_MICROS, PostgresError, PostgresSettings, ServerFacts, Wire, bounded,
-    connect, end_backend, from_micros, holder, literal, once, pin_session, query, read_clock,
-    try_locks,
+    Backend, ListenConnection, LockKey, NOW_MICROS, PostgresError, PostgresSettings, ServerFacts,
+    bounded, connect, end_backend, from_micros, holder, literal, once, pin_session, query,
+    read_clock, try_locks,
 };
 use sqlx::{
     PgConnection, Row,
@@ -15,8 +15,8 @@ use sqlx::{
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    beat::{Beat, HEARTBEAT_CHANNEL, payloads},
     clock::DatabaseClock,
+    heartbeat::{HEARTBEAT_CHANNEL, Heartbeat, payloads},
 };
 
 /// A LISTEN session is over: what happened, and what the gap is called.
@@ -40,7 +40,7 @@ impl Loss {
 }
 
 /// What a heartbeat read.
-pub(crate) struct Pulse {
+pub(crate) struct HeartbeatAnswer {
     /// The server's clock just before the nonce was sent.
     pub(crate) sent: std::time::SystemTime,
     /// How full the notification queue is.
@@ -52,7 +52,7 @@ pub(crate) struct Pulse {
 /// A session that listens to the heartbeat's channel and heard a nonce from another connection
 /// while it ran no statement: no pooler stands in between.
 pub(crate) struct LiveSession {
-    pub(crate) wire: Wire,
+    pub(crate) connection: ListenConnection,
     /// Random; the first part of every id.
     pub(crate) id: u64,
     pub(crate) backend: Backend,
@@ -72,7 +72,7 @@ impl LiveSession {
         settings: &PostgresSettings,
         limit: Duration,
         former: Option<&Backend>,
-    ) -> Result<(Self, Vec<(Beat, i32)>), PostgresError> {
+    ) -> Result<(Self, Vec<(Heartbeat, i32)>), PostgresError> {
         let mut second = connect(settings).await?;
         let reading = ServerFacts::read(&mut second);
         bounded("read the server's settings", limit, reading).await?.require_listen()?;
@@ -81,23 +81,23 @@ impl LiveSession {
             bounded("end the former session", limit, ending).await?;
         }
         let mut session = Self::begin(settings, limit).await?;
-        let beats = session.prove(&mut second).await?;
-        Ok((session, beats))
+        let heartbeats = session.prove(&mut second).await?;
+        Ok((session, heartbeats))
     }
 
     async fn begin(settings: &PostgresSettings, limit: Duration) -> Result<Self, PostgresError> {
-        let mut wire = Wire::connect_metered(settings).await?;
+        let mut connection = ListenConnection::connect_metered(settings).await?;
         let doing = "begin the LISTEN session";
         let starting = async {
-            let facts = ServerFacts::read(wire.connection().await?).await?;
-            wire.listen([&Arc::from(HEARTBEAT_CHANNEL)]).await?;
+            let facts = ServerFacts::read(connection.connection().await?).await?;
+            connection.listen([&Arc::from(HEARTBEAT_CHANNEL)]).await?;
             let asked = Instant::now();
-            let now = read_clock(wire.connection().await?).await?;
+            let now = read_clock(connection.connection().await?).await?;
             Ok((facts, DatabaseClock::new(now, asked)))
         };
         let (facts, clock) = bounded(doing, limit, starting).await?;
         Ok(Self {
-            wire,
+            connection,
             id: rand::random(),
             backend: facts.backend,
             version: facts.version_text,
@@ -114,33 +114,35 @@ impl LiveSession {
     async fn prove(
         &mut self,
         second: &mut PgConnection,
-    ) -> Result<Vec<(Beat, i32)>, PostgresError> {
+    ) -> Result<Vec<(Heartbeat, i32)>, PostgresError> {
         let number = self.take_numbers(1);
-        let nonce = pulse_statement(&payloads(self.id, number, &[]));
+        let nonce = heartbeat_statement(&payloads(self.id, number, &[]));
         let sending = once(second, &nonce);
         bounded("announce on the heartbeat channel", self.limit, sending).await?;
-        let mut beats = Vec::new();
+        let mut heartbeats = Vec::new();
         let id = self.id;
         let hearing = async {
             loop {
-                let heard = self.wire.next().await?;
-                match Beat::parse(heard.payload()) {
-                    Some(beat) if beat.session == id && beat.number == number => return Ok(()),
-                    Some(beat) => beats.push((beat, sender(&heard))),
+                let heard = self.connection.next().await?;
+                match Heartbeat::parse(heard.payload()) {
+                    Some(heartbeat) if heartbeat.session == id && heartbeat.number == number => {
+                        return Ok(());
+                    }
+                    Some(heartbeat) => heartbeats.push((heartbeat, sender(&heard))),
                     None => {}
                 }
             }
         };
         timeout(self.limit, hearing).await.unwrap_or_else(|_| Err(PostgresError::pooler()))?;
         self.settle_in().await?;
-        Ok(beats)
+        Ok(heartbeats)
     }
 
     /// Sets what the session depends on, now that it is known to be ours.
     async fn settle_in(&mut self) -> Result<(), PostgresError> {
         let own = session_settings(self.version_number, self.limit);
         let setting = async {
-            let connection = self.wire.connection().await?;
+            let connection = self.connection.connection().await?;
             pin_session(connection).await?;
             query(connection, &own).await
         };
@@ -160,15 +162,15 @@ impl LiveSession {
     }
 
     /// Sends a heartbeat. `Ok(Err)`: the server refused and the session goes on.
-    pub(crate) async fn pulse(
+    pub(crate) async fn send_heartbeat(
         &mut self,
         flows: &[(Arc<str>, i64)],
-    ) -> Result<Result<Pulse, PostgresError>, Loss> {
+    ) -> Result<Result<HeartbeatAnswer, PostgresError>, Loss> {
         let payloads = payloads(self.id, self.nonces, flows);
         let first = self.take_numbers(payloads.len() as u64);
         let number = first + payloads.len() as u64 - 1;
         let asked = Instant::now();
-        let answer = self.statement("send a heartbeat", &pulse_statement(&payloads)).await?;
+        let answer = self.statement("send a heartbeat", &heartbeat_statement(&payloads)).await?;
         let row = match answer.map(|rows| rows.into_iter().next()) {
             Ok(Some(row)) => row,
             Ok(None) => return Err(Loss::deaf("the heartbeat's statement returned nothing")),
@@ -179,13 +181,13 @@ impl LiveSession {
         let usage = row.try_get(1).map_err(read)?;
         self.clock.set(sent, asked);
         clock().measured(sent, asked.into_std());
-        Ok(Ok(Pulse { sent, usage, number }))
+        Ok(Ok(HeartbeatAnswer { sent, usage, number }))
     }
 
     /// The server's clock.
     pub(crate) async fn read_clock(&mut self) -> Result<std::time::SystemTime, Loss> {
         let asked = Instant::now();
-        let connection = self.wire.connection().await;
+        let connection = self.connection.connection().await;
         let reading = async { read_clock(connection?).await };
         match timeout(self.limit, reading).await {
             Ok(Ok(now)) => {
@@ -203,7 +205,7 @@ impl LiveSession {
         keys: &[LockKey],
     ) -> Result<Result<Vec<bool>, PostgresError>, Loss> {
         let limit = self.limit;
-        let trying = async { try_locks(self.wire.connection().await?, keys).await };
+        let trying = async { try_locks(self.connection.connection().await?, keys).await };
         sort_out("try the flows' locks", limit, timeout(limit, trying).await)
     }
 
@@ -214,7 +216,7 @@ impl LiveSession {
         former: Option<&Backend>,
     ) -> Result<LockHolder, Loss> {
         let limit = self.limit;
-        let asking = async { holder(self.wire.connection().await?, key).await };
+        let asking = async { holder(self.connection.connection().await?, key).await };
         let found = sort_out("find the lock's holder", limit, timeout(limit, asking).await)?;
         Ok(match found {
             Ok(Some(holder)) => LockHolder {
@@ -235,7 +237,7 @@ impl LiveSession {
         &mut self,
         channels: &[Arc<str>],
     ) -> Result<Result<(), PostgresError>, Loss> {
-        let listening = timeout(self.limit, self.wire.listen(channels)).await;
+        let listening = timeout(self.limit, self.connection.listen(channels)).await;
         sort_out("listen to the channels", self.limit, listening)
     }
 
@@ -244,7 +246,7 @@ impl LiveSession {
         doing: &str,
         sql: &str,
     ) -> Result<Result<Vec<PgRow>, PostgresError>, Loss> {
-        let running = timeout(self.limit, self.wire.query(sql)).await;
+        let running = timeout(self.limit, self.connection.query(sql)).await;
         sort_out(doing, self.limit, running)
     }
 }
@@ -284,7 +286,7 @@ fn silent(doing: &str, limit: Duration) -> Loss {
 
 /// Reads the clock, then the queue's usage (which also frees a queue that was full), then
 /// announces: in that order.
-fn pulse_statement(payloads: &[String]) -> String {
+fn heartbeat_statement(payloads: &[String]) -> String {
     let mut sql = format!("SELECT {NOW_MICROS}, pg_notification_queue_usage()::float8");
     for payload in payloads {
         sql += &format!(", pg_notify({}, {})", literal(HEARTBEAT_CHANNEL), literal(payload));

@@ -13,9 +13,9 @@ use tokio::sync::{Notify, futures::Notified};
 
 use crate::{KeyRule, NotifySettings, error::source_error, queue::FlowQueue};
 
-/// Who carries the flow, as far as this process knows.
+/// Who runs the flow, as far as this process knows.
 #[derive(Clone, Debug)]
-pub(crate) enum Carrier {
+pub(crate) enum FlowOwner {
     /// A connection, a lock or an echo is under way.
     Unknown,
     /// The connection is down.
@@ -37,13 +37,13 @@ pub(crate) struct Slot {
     pub(crate) key: KeyRule,
     /// The media type of every payload; `None`: by the payload.
     pub(crate) content_type: Option<Arc<str>>,
-    state: Mutex<State>,
+    state: Mutex<SlotState>,
     changed: Notify,
 }
 
-struct State {
+struct SlotState {
     queue: FlowQueue,
-    carrier: Carrier,
+    owner: FlowOwner,
     /// Why the latest session ended.
     ended: Option<PostgresError>,
     /// The fault of the connection that an attempt to attach was told last.
@@ -66,9 +66,9 @@ impl Slot {
     pub(crate) fn new(context: &FlowContext, notify: &NotifySettings) -> Self {
         let channels = context.channels.as_ref().unwrap_or(&notify.channels);
         let budget = Budget { messages: context.budget.messages.max(1), ..context.budget };
-        let state = State {
+        let state = SlotState {
             queue: FlowQueue::new(budget, Arc::clone(channels)),
-            carrier: Carrier::Unknown,
+            owner: FlowOwner::Unknown,
             ended: None,
             told: None,
         };
@@ -83,7 +83,7 @@ impl Slot {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, SlotState> {
         // Nothing panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -104,7 +104,7 @@ impl Slot {
         let mut state = self.state();
         state.queue.push_gap(id, gap);
         state.queue.echo(echoed);
-        state.carrier = Carrier::Session(session);
+        state.owner = FlowOwner::Session(session);
         drop(state);
         self.changed.notify_waiters();
     }
@@ -114,29 +114,29 @@ impl Slot {
         self.state().queue.echo(at);
     }
 
-    /// Says who carries the flow now; `true`: that is news.
-    pub(crate) fn set_carrier(&self, carrier: Carrier) -> bool {
+    /// Says who runs the flow now; `true`: that is news.
+    pub(crate) fn set_owner(&self, owner: FlowOwner) -> bool {
         let mut state = self.state();
-        let news = !same(&state.carrier, &carrier);
-        if let Carrier::Down(fault) = &carrier {
+        let news = !same(&state.owner, &owner);
+        if let FlowOwner::Down(fault) = &owner {
             state.ended = Some(fault.clone());
         }
-        state.carrier = carrier;
+        state.owner = owner;
         drop(state);
         self.changed.notify_waiters();
         news
     }
 
-    /// Whether another process is known to carry the flow.
+    /// Whether another process is known to run the flow.
     pub(crate) fn is_standby(&self) -> bool {
-        matches!(self.state().carrier, Carrier::Other(_))
+        matches!(self.state().owner, FlowOwner::Other(_))
     }
 
     /// The process is stopping: nothing is heard from now on.
     pub(crate) fn stop(&self) {
         let mut state = self.state();
         state.queue.end_overflow();
-        state.carrier = Carrier::Stopped;
+        state.owner = FlowOwner::Stopped;
         drop(state);
         self.changed.notify_waiters();
     }
@@ -154,27 +154,27 @@ impl Slot {
     }
 
     /// Whether a session can be had: `None`: there is no news, wait for a change. A flow with unread
-    /// messages can always be read, whoever carries it now.
+    /// messages can always be read, whoever runs it now.
     pub(crate) fn attach(&self) -> Option<Result<Option<u64>, SourceError>> {
         let mut state = self.state();
         let told = state.told.take();
-        match &state.carrier {
-            Carrier::Session(session) => Some(Ok(Some(*session))),
+        match &state.owner {
+            FlowOwner::Session(session) => Some(Ok(Some(*session))),
             _ if !state.queue.is_empty() => Some(Ok(None)),
             // A fault is told once. Who has heard it waits here, not in a backoff, and so is back
             // as soon as the flow opens.
-            Carrier::Unknown => {
+            FlowOwner::Unknown => {
                 state.told = told;
                 None
             }
-            Carrier::Down(fault) => {
+            FlowOwner::Down(fault) => {
                 let fault = fault.clone();
                 let news = told.as_ref() != Some(&fault);
                 state.told = Some(fault.clone());
                 news.then(|| Err(source_error(fault)))
             }
-            Carrier::Other(holder) => Some(Err(SourceError::Standby(holder.as_ref().into()))),
-            Carrier::Stopped => Some(Err(SourceError::Stopped)),
+            FlowOwner::Other(holder) => Some(Err(SourceError::Standby(holder.as_ref().into()))),
+            FlowOwner::Stopped => Some(Err(SourceError::Stopped)),
         }
     }
 
@@ -195,9 +195,9 @@ impl Slot {
         if !state.queue.is_empty() {
             return Reading::NoRoom;
         }
-        match &state.carrier {
-            Carrier::Session(current) if session == Some(*current) => Reading::Nothing,
-            Carrier::Stopped => Reading::Over(SourceError::Stopped),
+        match &state.owner {
+            FlowOwner::Session(current) if session == Some(*current) => Reading::Nothing,
+            FlowOwner::Stopped => Reading::Over(SourceError::Stopped),
             _ => Reading::Over(source_error(
                 state
                     .ended
@@ -221,12 +221,12 @@ impl Slot {
     }
 }
 
-fn same(one: &Carrier, other: &Carrier) -> bool {
+fn same(one: &FlowOwner, other: &FlowOwner) -> bool {
     match (one, other) {
-        (Carrier::Other(a), Carrier::Other(b)) => a == b,
-        (Carrier::Session(a), Carrier::Session(b)) => a == b,
-        (Carrier::Down(a), Carrier::Down(b)) => a == b,
-        (Carrier::Unknown, Carrier::Unknown) | (Carrier::Stopped, Carrier::Stopped) => true,
+        (FlowOwner::Other(a), FlowOwner::Other(b)) => a == b,
+        (FlowOwner::Session(a), FlowOwner::Session(b)) => a == b,
+        (FlowOwner::Down(a), FlowOwner::Down(b)) => a == b,
+        (FlowOwner::Unknown, FlowOwner::Unknown) | (FlowOwner::Stopped, FlowOwner::Stopped) => true,
         _ => false,
     }
 }

@@ -25,8 +25,8 @@ const ROOM: Room =
 const BURST: &str =
     "SELECT pg_notify('a', repeat('x', 7000) || n) FROM generate_series(1, 20000) n";
 /// What the process may grow by: the budget, what one look at the socket brings, and what the allocator
-/// keeps.
-const GROWTH_KB_MAX: u64 = 24 << 10;
+/// keeps. Measured: 20 to 27 MiB; without a meter 212 MiB.
+const GROWTH_KB_MAX: u64 = 48 << 10;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_is_held_within_the_budget_while_statements_run() {

@@ -26,7 +26,7 @@ pub(crate) struct Malformed;
 /// One row of the answer. Nearly all of them are rows of the outbox.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)]
-pub(crate) enum Answer {
+pub(crate) enum PageRow {
     /// What the page rests on: the newest id that was handed out, and the incarnation.
     Facts(i64, Incarnation),
     Row(Row),
@@ -52,17 +52,17 @@ pub(crate) struct Decoder {
 }
 
 impl Decoder {
-    pub(crate) fn row(&mut self, row: &PgRow) -> Result<Answer, Malformed> {
+    pub(crate) fn row(&mut self, row: &PgRow) -> Result<PageRow, Malformed> {
         self.decode(Fields { row, next: 0 })
     }
 
-    fn decode<'a>(&mut self, mut fields: impl Values<'a>) -> Result<Answer, Malformed> {
+    fn decode<'a>(&mut self, mut fields: impl Values<'a>) -> Result<PageRow, Malformed> {
         let id = fields.i64()?.ok_or(Malformed)?;
         let kind = fields.i32()?.ok_or(Malformed)?;
         if kind == Kind::FACTS {
             fields.next()?;
             let incarnation = fields.text()?.and_then(Incarnation::parse).ok_or(Malformed)?;
-            return Ok(Answer::Facts(id, incarnation));
+            return Ok(PageRow::Facts(id, incarnation));
         }
         let kind = Kind::of(kind).ok_or(Malformed)?;
         let (message, size) = match kind {
@@ -74,7 +74,7 @@ impl Decoder {
         };
         let readable = matches!(message, Some(Message { body: Body::Payload(_), .. }));
         let large = (kind == Kind::Large && readable).then_some(size);
-        Ok(Answer::Row(Row { id, kind, message, large }))
+        Ok(PageRow::Row(Row { id, kind, message, large }))
     }
 
     fn message<'a>(
@@ -256,8 +256,8 @@ mod tests {
 
     fn row_of(values: Vec<Option<&[u8]>>) -> Result<Row, Malformed> {
         match Decoder::default().decode(values.into_iter())? {
-            Answer::Row(row) => Ok(row),
-            Answer::Facts(..) => panic!("a row"),
+            PageRow::Row(row) => Ok(row),
+            PageRow::Facts(..) => panic!("a row"),
         }
     }
 

@@ -153,7 +153,7 @@ impl Piece<'_> {
         )
     }
 
-    /// A cursor of this process is as its carrier wrote it last.
+    /// A cursor of a flow that this process runs is as its session wrote it last.
     fn own_sql(&self) -> String {
         let own = self.own.iter().map(|(name, Written { token, position })| {
             let missing = match position.missing.len() <= COMPARED_RANGES_MAX {

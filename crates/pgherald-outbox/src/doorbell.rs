@@ -1,7 +1,7 @@
 //! The doorbell: a reader that sleeps holds an advisory lock, and only then do producers ring.
 //!
 //! Each INSERT's trigger tries that lock in shared mode and announces only if it cannot get it.
-//! One session a process and outbox, the porter's, holds the lock for every flow that sleeps, and
+//! One session a process and outbox, the waker's, holds the lock for every flow that sleeps, and
 //! listens. A flow that found nothing asks for the bell to be armed, polls once more, and sleeps.
 //! Whatever goes wrong here costs time and never a row: a flow that sleeps polls each second.
 
@@ -18,12 +18,12 @@ use tokio::{
 /// The channel that the trigger of `pgherald setup` rings on.
 pub(crate) const DOORBELL_CHANNEL: &str = "pgherald_doorbell";
 
-/// How long a flow waits for the porter's answer.
+/// How long a flow waits for the waker's answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// The bell of one outbox, as the flows of this process share it.
 pub(crate) struct Bell {
-    state: watch::Sender<State>,
+    state: watch::Sender<BellState>,
     /// A flow wants to sleep.
     pub(crate) wanted: Notify,
     /// Nothing rings here: no trigger, or a server with two-phase commit, where it must not.
@@ -31,7 +31,7 @@ pub(crate) struct Bell {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct State {
+struct BellState {
     /// Every commit of an INSERT rings, until the next ring.
     armed: bool,
     rings: u64,
@@ -66,7 +66,7 @@ impl Bell {
             return Some(Ticket(asked.rings));
         }
         self.wanted.notify_one();
-        let answered = |state: &State| state.armed || state.answers != asked.answers;
+        let answered = |state: &BellState| state.armed || state.answers != asked.answers;
         match timeout(ANSWER_WITHIN, news.wait_for(answered)).await {
             Ok(Ok(state)) if state.armed => Some(Ticket(state.rings)),
             _ => None,
@@ -86,7 +86,7 @@ impl Bell {
         let _ = news.wait_for(|state| !state.armed || state.rings != ticket.0).await;
     }
 
-    /// The porter's answer to whoever wants to sleep.
+    /// The waker's answer to whoever wants to sleep.
     pub(crate) fn answer(&self, armed: bool) {
         self.state.send_modify(|state| {
             state.armed = armed;
@@ -126,9 +126,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_sleeper_is_woken_once_for_each_ring() {
         let bell = Arc::new(Bell::default());
-        let mut porter = JoinSet::new();
+        let mut waker = JoinSet::new();
         let theirs = Arc::clone(&bell);
-        porter.spawn(async move {
+        waker.spawn(async move {
             theirs.wanted.notified().await;
             theirs.answer(false);
             theirs.wanted.notified().await;

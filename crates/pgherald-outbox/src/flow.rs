@@ -3,13 +3,13 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime},
 };
 
 use pgherald_core::FlowContext;
-use pgherald_postgres::{Backend, LockKey, PostgresSettings, Seat};
+use pgherald_postgres::{Assignment, Backend, LockKey, PostgresSettings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -36,17 +36,15 @@ pub(crate) struct FlowFacts {
     pub(crate) settings: OutboxSettings,
     pub(crate) postgres: PostgresSettings,
     pub(crate) lock: LockKey,
-    /// Whether this process is to carry the flow's pipeline.
-    pub(crate) seat: Seat,
+    /// Whether this process is to run the flow's pipeline.
+    pub(crate) assignment: Assignment,
     pub(crate) bell: Arc<Bell>,
     pub(crate) stop: CancellationToken,
     pub(crate) metrics: FlowMetrics,
     carried: AtomicBool,
-    /// The newest id that was seen below the cursor, while the flow ran; negative: none was.
-    set_back_to: AtomicI64,
-    memory: Mutex<Memory>,
+    memory: Mutex<FlowMemory>,
     report: watch::Sender<OutboxReport>,
-    /// What the carrier in this process wrote last into the cursor.
+    /// What this process wrote last into the cursor.
     written: Mutex<Option<Written>>,
     /// The keeper saw another token in the cursor.
     doubted: AtomicBool,
@@ -62,7 +60,7 @@ pub(crate) struct Written {
 
 /// What outlives a session.
 #[derive(Default)]
-struct Memory {
+struct FlowMemory {
     /// The server process of the latest session, which may still hold the lock.
     former: Option<Backend>,
     /// The writer that holds the flow back, in words.
@@ -70,6 +68,8 @@ struct Memory {
     /// The latest session of this process ended without giving the flow up: a cursor that is gone was
     /// taken from a running flow.
     was_attached: bool,
+    /// The newest id, which the keeper saw below the cursor while the flow ran.
+    set_back_to: Option<i64>,
     /// What the latest attach warned of.
     warned: Vec<String>,
 }
@@ -79,27 +79,25 @@ impl FlowFacts {
         context: FlowContext,
         settings: OutboxSettings,
         postgres: PostgresSettings,
-        seat: Seat,
+        assignment: Assignment,
         bell: Arc<Bell>,
         stop: CancellationToken,
     ) -> Self {
         let lock = LockKey::of_flow(&context.pipeline, &context.sink);
         let metrics = FlowMetrics::new(&context);
-        let (carried, set_back_to) = (AtomicBool::new(false), AtomicI64::new(-1));
-        let memory = Mutex::default();
+        let (carried, doubted) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (memory, written) = (Mutex::default(), Mutex::default());
         let report = watch::Sender::default();
-        let (written, doubted) = (Mutex::default(), AtomicBool::new(false));
         Self {
             context,
             settings,
             postgres,
             lock,
-            seat,
+            assignment,
             bell,
             stop,
             metrics,
             carried,
-            set_back_to,
             memory,
             report,
             written,
@@ -121,13 +119,13 @@ impl FlowFacts {
     }
 
     pub(crate) fn set_carried(&self, carried: bool) {
-        self.set_back_to.store(-1, Ordering::Relaxed);
+        self.memory().set_back_to = None;
         self.carried.store(carried, Ordering::Relaxed);
     }
 
     /// The sequence was set back below the cursor while the flow ran.
     pub(crate) fn was_set_back(&self, newest: i64) {
-        self.set_back_to.store(newest, Ordering::Relaxed);
+        self.memory().set_back_to = Some(newest);
     }
 
     /// Whether ids are issued again behind this position, or behind the highest id of a row.
@@ -146,12 +144,10 @@ impl FlowFacts {
         Err(Contradiction::SequenceBehind { table, last: newest, what, at })
     }
 
-    /// The same by the latest look of the keeper's.
+    /// The same by the latest look of the keeper.
     pub(crate) fn require_still_ahead(&self, high: i64) -> Result<(), Contradiction> {
-        match self.set_back_to.load(Ordering::Relaxed) {
-            newest if newest < 0 => Ok(()),
-            newest => self.require_ahead(newest, high, high),
-        }
+        let set_back_to = self.memory().set_back_to;
+        set_back_to.map_or(Ok(()), |newest| self.require_ahead(newest, high, high))
     }
 
     /// The former session's server process; from now on it is `backend`.
@@ -276,7 +272,7 @@ impl FlowFacts {
         self.written.lock().expect("no panic happens under this lock")
     }
 
-    fn memory(&self) -> MutexGuard<'_, Memory> {
+    fn memory(&self) -> MutexGuard<'_, FlowMemory> {
         self.memory.lock().expect("no panic happens under this lock")
     }
 }

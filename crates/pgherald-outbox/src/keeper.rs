@@ -1,7 +1,7 @@
 //! Deletes what every sink has settled, and measures what is left.
 //!
 //! One session a process and outbox, apart from the readers', so that neither waits for the other.
-//! Of several processes the one that holds the keeper's lock deletes; all of them must carry a flow.
+//! Of several processes the one that holds the keeper's lock deletes; all of them must run a flow.
 
 mod duty;
 mod roll;
@@ -146,7 +146,7 @@ impl Keeper {
         self.flows.iter().all(|flow| flow.settings.retain == Retain::Delete)
     }
 
-    /// Works until this process carries nothing any more.
+    /// Works until this process runs nothing any more.
     async fn keep(&self, duty: &mut Duty, roll: &mut Roll) -> Result<(), PostgresError> {
         let mut session = Session::begin(self).await?;
         while self.carries() {

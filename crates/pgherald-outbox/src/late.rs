@@ -7,9 +7,9 @@
 //! came in late if its transaction is younger than the one that wrote the cursor. The statement that
 //! deletes makes the same tests, so a late row is safe before it is found.
 
-mod desk;
-mod pass;
+mod admin;
 mod scan;
+mod search;
 mod watch;
 
 use std::time::Duration;
@@ -17,11 +17,11 @@ use std::time::Duration;
 use sqlx::PgConnection;
 use tokio::time::Instant;
 
-pub use self::desk::{
+pub use self::admin::{
     LateDone, LateDropped, LateFilter, LateFlow, LateRow, late_drop, late_list, late_send,
 };
 pub(crate) use self::{
-    pass::Pass,
+    search::LateSearch,
     watch::{LateWatch, count},
 };
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
     retention::Cursor,
 };
 
-/// Keeps what the cursor's row says about rows that came in while nobody carried the flow: to be
+/// Keeps what the cursor's row says about rows that came in while nobody ran the flow: to be
 /// called by whoever holds the flow's lock, before it writes the row.
 pub(crate) async fn before_attach(
     connection: &mut PgConnection,
@@ -42,9 +42,9 @@ pub(crate) async fn before_attach(
     let Some(cursor) = look.cursors.iter().find(|cursor| cursor.is_of(flow)) else {
         return Ok(());
     };
-    if let Some(mut pass) = Pass::above_baseline(&look, cursor) {
-        while pass.page(connection, table).await? {}
-        pass.keep_found(connection, table).await?;
+    if let Some(mut search) = LateSearch::above_baseline(&look, cursor) {
+        while search.page(connection, table).await? {}
+        search.keep_found(connection, table).await?;
     }
     Ok(())
 }
@@ -59,10 +59,10 @@ pub(crate) async fn rows_below(
 ) -> Result<u64, sqlx::Error> {
     let mut late = cursor.baseline.late.clone();
     let told = cursor.baseline.seen.is_some() && cursor.baseline.same_node;
-    if let Some(mut pass) = Pass::below(look, cursor, None).filter(|_| told) {
+    if let Some(mut search) = LateSearch::below(look, cursor, None).filter(|_| told) {
         let until = Instant::now() + limit;
-        while pass.page(connection, table).await? && Instant::now() < until {}
-        late.insert_all(pass.found());
+        while search.page(connection, table).await? && Instant::now() < until {}
+        late.insert_all(search.found());
     }
     match late.is_empty() {
         true => Ok(0),

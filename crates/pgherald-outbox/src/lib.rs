@@ -8,10 +8,10 @@
 mod config;
 mod table;
 
-mod fence;
 mod incarnation;
 mod position;
 mod ranges;
+mod visibility;
 mod writers;
 
 mod decode;
@@ -21,10 +21,10 @@ mod server;
 
 mod ahead;
 mod attach;
+mod blocker;
 mod cursor;
-mod held;
 mod lease;
-mod pace;
+mod poll_backoff;
 mod session;
 mod source;
 mod token;
@@ -32,7 +32,7 @@ mod traits;
 mod widening;
 
 mod doorbell;
-mod porter;
+mod waker;
 
 mod retention;
 mod xid;

@@ -49,7 +49,7 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Measures what is due, for every flow that this process carries. `None`: nothing was due. The
+    /// Measures what is due, for every flow that this process runs. `None`: nothing was due. The
     /// outer error ends the session.
     pub(crate) async fn measure(
         &mut self,

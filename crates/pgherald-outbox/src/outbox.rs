@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use pgherald_core::FlowContext;
-use pgherald_postgres::{PostgresSettings, Seat};
+use pgherald_postgres::{Assignment, PostgresSettings};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     doorbell::Bell,
     flow::FlowFacts,
     keeper::{Keeper, PATIENCE},
-    porter::Porter,
+    waker::Waker,
 };
 
 /// One outbox table, and every flow of this process that reads it.
@@ -39,18 +39,18 @@ impl Outbox {
         Self { patience, ..self }
     }
 
-    /// Adds a flow. It attaches while the seat says that this process carries its pipeline.
+    /// Adds a flow. It attaches while the assignment says that this process runs its pipeline.
     pub fn flow(
         &mut self,
         context: &FlowContext,
         settings: &OutboxSettings,
-        seat: Seat,
+        assignment: Assignment,
     ) -> OutboxSource {
         let flow = Arc::new(FlowFacts::new(
             context.clone(),
             settings.clone(),
             self.postgres.clone(),
-            seat,
+            assignment,
             Arc::clone(&self.bell),
             self.stop.clone(),
         ));
@@ -61,12 +61,12 @@ impl Outbox {
     /// Keeps the doorbell, deletes what is settled, and measures, until the process stops. Reading
     /// does not depend on it.
     pub async fn run(self) {
-        let porter = Porter::new(self.postgres.clone(), self.table.clone(), self.bell);
+        let waker = Waker::new(self.postgres.clone(), self.table.clone(), self.bell);
         let keeper = Keeper::new(self.postgres, self.table, self.flows, self.patience);
         let stop = self.stop;
         tokio::select! {
             () = stop.cancelled() => {}
-            () = porter.run() => {}
+            () = waker.run() => {}
             () = keeper.run() => {}
         }
     }

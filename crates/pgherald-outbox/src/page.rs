@@ -14,7 +14,7 @@ use std::sync::Arc;
 use pgherald_core::{FlowContext, Room};
 use sqlx::{AssertSqlSafe, Postgres, postgres::PgArguments, query, query::Query};
 
-use crate::{TableName, fence::Scan, incarnation::facts_sql};
+use crate::{TableName, incarnation::facts_sql, visibility::Scan};
 
 /// How many rows of channels that the flow does not take one page may pass over.
 const PASSED_OVER_MAX: usize = 4_096;

@@ -6,11 +6,11 @@ use pgherald_core::{Message, Room};
 use sqlx::{PgConnection, Row as _};
 
 use crate::{
-    decode::{Answer, Decoder},
-    fence::Scan,
+    decode::{Decoder, PageRow},
     flow::FlowFacts,
     incarnation::Incarnation,
     page::{Kind, PageSql, Weighing},
+    visibility::Scan,
 };
 
 /// What one page brought.
@@ -105,8 +105,8 @@ impl Reader {
             }
             let row = self.decoder.row(&row);
             let row = match row.map_err(|malformed| sqlx::Error::Protocol(malformed.to_string()))? {
-                Answer::Row(row) => row,
-                Answer::Facts(newest, incarnation) => {
+                PageRow::Row(row) => row,
+                PageRow::Facts(newest, incarnation) => {
                     (page.newest, page.incarnation) = (newest, Some(incarnation));
                     continue;
                 }

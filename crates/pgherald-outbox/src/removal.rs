@@ -21,7 +21,7 @@ pub struct Removal {
     pub pipeline: String,
     /// Its sink.
     pub sink: String,
-    /// Who carries the flow now, in words: the cursor stays. `None`: it is forgotten.
+    /// Who runs the flow now, in words: the cursor stays. `None`: it is forgotten.
     pub carried_by: Option<String>,
 }
 

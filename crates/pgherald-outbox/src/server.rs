@@ -9,7 +9,7 @@ use crate::{
     TableName,
     flow::STATEMENT_WITHIN,
     incarnation::{Incarnation, facts_sql},
-    writers::{Writer, Writers},
+    writers::{OpenWriter, Writers},
 };
 
 /// The advisory lock (two-key form, with the table's oid) of the reader that sleeps, `pghd`: what
@@ -112,10 +112,11 @@ impl TableFacts {
             if row.try_get(3)? {
                 keepers.extend(pid);
             } else {
-                let writer: Writer = writer.parse().map_err(|error| sqlx::Error::ColumnDecode {
-                    index: "virtualtransaction".into(),
-                    source: Box::new(error),
-                })?;
+                let writer: OpenWriter =
+                    writer.parse().map_err(|error| sqlx::Error::ColumnDecode {
+                        index: "virtualtransaction".into(),
+                        source: Box::new(error),
+                    })?;
                 writers.open.insert(writer, pid);
             }
         }
@@ -145,7 +146,10 @@ impl TableFacts {
     }
 }
 
-fn without(open: BTreeMap<Writer, Option<i32>>, keepers: &[i32]) -> BTreeMap<Writer, Option<i32>> {
+fn without(
+    open: BTreeMap<OpenWriter, Option<i32>>,
+    keepers: &[i32],
+) -> BTreeMap<OpenWriter, Option<i32>> {
     let stays = |pid: &Option<i32>| pid.is_none_or(|pid| !keepers.contains(&pid));
     open.into_iter().filter(|(_, pid)| stays(pid)).collect()
 }
@@ -185,9 +189,9 @@ mod tests {
     #[test]
     fn sessions_that_delete_are_no_writers_and_prepared_ones_are() {
         let open: BTreeMap<_, _> = [
-            (Writer::new(1, 1), Some(10)),
-            (Writer::new(2, 1), Some(11)),
-            (Writer::new(3, 1), None),
+            (OpenWriter::new(1, 1), Some(10)),
+            (OpenWriter::new(2, 1), Some(11)),
+            (OpenWriter::new(3, 1), None),
         ]
         .into();
         let left: Vec<_> = without(open, &[11]).into_values().collect();

@@ -13,20 +13,20 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     ahead::Ahead,
     attach::Attachment,
+    blocker::BlockerWatch,
     cursor::{self, Stored},
     doorbell::Ticket,
     error::source_error,
-    fence::Fence,
     flow::FlowFacts,
-    held::HeldWatch,
     incarnation::Incarnation,
     lease::Lease,
-    pace::Pace,
+    poll_backoff::PollBackoff,
     position::Position,
     reader::Reader,
     server::TableFacts,
-    source::Carried,
+    source::RunGuard,
     token::Tokens,
+    visibility::Visibility,
 };
 
 /// A page has room for so much, if the budget has, though a batch may be smaller: one round trip
@@ -49,13 +49,13 @@ pub(crate) struct OutboxSession {
     /// What the position belongs to, and what was verified.
     incarnation: Incarnation,
     tokens: Tokens,
-    carried: Carried,
-    fence: Fence,
+    carried: RunGuard,
+    visibility: Visibility,
     reader: Reader,
     /// The rest of the latest page.
     ahead: Option<Ahead>,
     lease: Lease,
-    held: HeldWatch,
+    held: BlockerWatch,
     /// The checkpoint of the latest batch.
     given: Checkpoint,
     given_at: Instant,
@@ -79,7 +79,7 @@ enum Woken {
 impl OutboxSession {
     pub(crate) fn begin(
         attachment: Attachment,
-        carried: Carried,
+        carried: RunGuard,
         resume: Option<Checkpoint>,
     ) -> Result<Self, SourceError> {
         let Attachment { connection, facts, incarnation, stored, lease } = attachment;
@@ -93,7 +93,7 @@ impl OutboxSession {
         let flow = &carried.flow;
         let given = position.to_checkpoint();
         let reader = Reader::new(flow);
-        let fence = Fence::new(flow.settings.order, position);
+        let visibility = Visibility::new(flow.settings.order, position);
         let now = Instant::now();
         Ok(Self {
             connection,
@@ -101,11 +101,11 @@ impl OutboxSession {
             incarnation,
             tokens: Tokens::new(token),
             carried,
-            fence,
+            visibility,
             reader,
             ahead: None,
             lease,
-            held: HeldWatch::default(),
+            held: BlockerWatch::default(),
             acked: Some(given.clone()),
             given,
             given_at: now,
@@ -120,7 +120,7 @@ impl OutboxSession {
     }
 
     async fn read_some(&mut self, room: Room, settled: &Settled) -> Result<Batch, SourceError> {
-        let mut pace = Pace::default();
+        let mut poll_backoff = PollBackoff::default();
         let mut ticket: Option<Ticket> = None;
         loop {
             if self.flow().stop.is_cancelled() {
@@ -130,7 +130,7 @@ impl OutboxSession {
                 self.hand_over();
                 return Err(SourceError::HandOver);
             }
-            self.flow().require_still_ahead(self.fence.position().high)?;
+            self.flow().require_still_ahead(self.visibility.position().high)?;
             self.keep_lease(settled).await?;
             self.ack_if_due(settled).await?;
             if self.flow().take_doubt() {
@@ -146,15 +146,15 @@ impl OutboxSession {
             let took = began.elapsed();
             match ticket.filter(|ticket| self.flow().bell.holds(*ticket)) {
                 Some(armed) => {
-                    let until = Instant::now() + Pace::asleep();
+                    let until = Instant::now() + PollBackoff::asleep();
                     if self.rest(until, Some(armed), settled).await? == Woken::Rung {
-                        (ticket, pace) = (None, Pace::default());
+                        (ticket, poll_backoff) = (None, PollBackoff::default());
                     }
                 }
                 None => {
-                    ticket = self.try_to_sleep(&mut pace).await;
+                    ticket = self.try_to_sleep(&mut poll_backoff).await;
                     if ticket.is_none() {
-                        self.rest(Instant::now() + pace.awake(took), None, settled).await?;
+                        self.rest(Instant::now() + poll_backoff.awake(took), None, settled).await?;
                     }
                 }
             }
@@ -162,12 +162,12 @@ impl OutboxSession {
     }
 
     /// `Some`: the bell is armed; whoever polls once more may sleep.
-    async fn try_to_sleep(&self, pace: &mut Pace) -> Option<Ticket> {
-        if self.fence.is_waiting() {
-            pace.stay_awake();
+    async fn try_to_sleep(&self, poll_backoff: &mut PollBackoff) -> Option<Ticket> {
+        if self.visibility.is_waiting() {
+            poll_backoff.stay_awake();
             return None;
         }
-        if !pace.is_drowsy() {
+        if !poll_backoff.is_drowsy() {
             return None;
         }
         let ticket = tokio::select! {
@@ -176,7 +176,7 @@ impl OutboxSession {
             () = self.carried.pass.revoked() => None,
         };
         if ticket.is_none() && !self.flow().bell.is_absent() {
-            pace.stay_awake();
+            poll_backoff.stay_awake();
         }
         ticket
     }
@@ -213,7 +213,7 @@ impl OutboxSession {
     }
 
     fn ack_every(&self) -> Duration {
-        let many = self.fence.position().missing.len() > MISSING_MANY;
+        let many = self.visibility.position().missing.len() > MISSING_MANY;
         if many { LARGE_ACK_EVERY } else { ACK_EVERY }
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{Attached, Checkpoint, Session, Source, SourceError};
-use pgherald_postgres::{NotHere, Pass, bounded, query};
+use pgherald_postgres::{AssignmentGuard, NotHere, bounded, query};
 use tokio::{
     sync::{Mutex, watch},
     time::{Instant, interval_at},
@@ -41,8 +41,8 @@ impl OutboxSource {
         self.flow.report()
     }
 
-    async fn try_attach(&self) -> Result<(Attachment, Pass), SourceError> {
-        let pass = match self.flow.seat.enter().await {
+    async fn try_attach(&self) -> Result<(Attachment, AssignmentGuard), SourceError> {
+        let pass = match self.flow.assignment.enter().await {
             Ok(pass) => pass,
             Err(not_here) => {
                 *self.standby.lock().await = None;
@@ -57,7 +57,7 @@ impl OutboxSource {
         Ok((attachment?, pass))
     }
 
-    /// The pipeline is carried here; the flow's lock says whether that is so.
+    /// The pipeline is run here; the flow's lock says whether that is so.
     async fn try_flow(&self) -> Result<Attachment, SourceError> {
         let mut standby = self.standby.lock().await;
         let candidate = match standby.take() {
@@ -79,7 +79,7 @@ impl Source for OutboxSource {
     fn attach(&self) -> BoxFuture<'_, Result<Box<dyn Attached>, SourceError>> {
         async move {
             let (attachment, pass) = self.try_attach().await?;
-            let carried = Carried::new(&self.flow, pass);
+            let carried = RunGuard::new(&self.flow, pass);
             Ok(Box::new(Waiting { attachment, carried }) as Box<dyn Attached>)
         }
         .boxed()
@@ -97,20 +97,20 @@ fn standby(not_here: NotHere) -> SourceError {
     }
 }
 
-/// The flow is carried by this process for as long as this lives.
-pub(crate) struct Carried {
+/// The flow is run by this process for as long as this lives.
+pub(crate) struct RunGuard {
     pub(crate) flow: Arc<FlowFacts>,
-    pub(crate) pass: Pass,
+    pub(crate) pass: AssignmentGuard,
 }
 
-impl Carried {
-    fn new(flow: &Arc<FlowFacts>, pass: Pass) -> Self {
+impl RunGuard {
+    fn new(flow: &Arc<FlowFacts>, pass: AssignmentGuard) -> Self {
         flow.set_carried(true);
         Self { flow: Arc::clone(flow), pass }
     }
 }
 
-impl Drop for Carried {
+impl Drop for RunGuard {
     fn drop(&mut self) {
         self.flow.set_carried(false);
         self.flow.set_waits_for(None);
@@ -122,7 +122,7 @@ impl Drop for Carried {
 /// Holds the lock while the sink is being opened.
 struct Waiting {
     attachment: Attachment,
-    carried: Carried,
+    carried: RunGuard,
 }
 
 impl Waiting {

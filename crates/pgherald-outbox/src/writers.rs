@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, fmt, num::ParseIntError, str::FromStr};
 /// One writing transaction, by its `virtualtransaction` alone: PREPARE keeps that and drops the
 /// pid, so whoever tells writers apart by their pid loses rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Writer {
+pub(crate) struct OpenWriter {
     slot: i32,
     number: u32,
 }
 
-impl Writer {
+impl OpenWriter {
     #[cfg(test)]
     pub(crate) fn new(slot: i32, number: u32) -> Self {
         Self { slot, number }
@@ -23,7 +23,7 @@ impl Writer {
     }
 }
 
-impl FromStr for Writer {
+impl FromStr for OpenWriter {
     type Err = ParseIntError;
 
     /// From `4/1207`, or `-1/731` for a prepared one after a restart.
@@ -33,7 +33,7 @@ impl FromStr for Writer {
     }
 }
 
-impl fmt::Display for Writer {
+impl fmt::Display for OpenWriter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.slot, self.number)
     }
@@ -47,7 +47,7 @@ pub(crate) struct Writers {
     /// The newest id that was handed out.
     pub(crate) last: i64,
     /// Who is open, and its server process; `None`: it is prepared.
-    pub(crate) open: BTreeMap<Writer, Option<i32>>,
+    pub(crate) open: BTreeMap<OpenWriter, Option<i32>>,
 }
 
 #[cfg(test)]
@@ -57,9 +57,9 @@ mod tests {
     #[test]
     fn writers_are_read_as_the_server_writes_them() {
         for text in ["4/1207", "-1/731", "0/4294967295"] {
-            assert_eq!(text.parse::<Writer>().unwrap().to_string(), text);
+            assert_eq!(text.parse::<OpenWriter>().unwrap().to_string(), text);
         }
-        assert!("4".parse::<Writer>().is_err());
-        assert!("".parse::<Writer>().is_err());
+        assert!("4".parse::<OpenWriter>().is_err());
+        assert!("".parse::<OpenWriter>().is_err());
     }
 }

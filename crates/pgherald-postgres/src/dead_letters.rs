@@ -1,6 +1,6 @@
 //! The table `pgherald.dead_letter`: where the flows of one process keep what was rejected.
 
-mod desk;
+mod admin;
 mod letter;
 mod statements;
 
@@ -13,7 +13,7 @@ use pgherald_core::{
 use sqlx::{PgConnection, postgres::PgRow};
 use tokio::{sync::Mutex, time::Instant};
 
-pub use self::desk::{Desk, Filter, Kept, Letter};
+pub use self::admin::{DeadLetterAdmin, DeadLetterRow, Filter, Letter};
 use self::{letter::message, statements::Flow};
 use crate::{
     Class, Identity, PostgresError, PostgresSettings, SchemaState, bounded, connect, once,

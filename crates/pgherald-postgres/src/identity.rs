@@ -38,7 +38,7 @@ pub(crate) struct Facts {
 
 /// How this database stands to the one that is written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) enum IdentityMatch {
     /// Nothing is written down: a copy of the schema alone, or a new installation.
     Unknown,
     /// It is this one. `stale`: something else about it has changed since.
@@ -128,15 +128,15 @@ impl Facts {
             && self.major > stored.major
     }
 
-    fn standing(&self, stored: &[Self]) -> Standing {
-        let Some(newest) = stored.first() else { return Standing::Unknown };
+    fn identity_match(&self, stored: &[Self]) -> IdentityMatch {
+        let Some(newest) = stored.first() else { return IdentityMatch::Unknown };
         if let Some(other) = stored.iter().find(|stored| !self.is_home(stored)) {
             return match stored.iter().all(|stored| self.is_upgrade_of(stored)) {
-                true => Standing::Upgraded { from: newest.major },
-                false => Standing::Elsewhere(other.clone()),
+                true => IdentityMatch::Upgraded { from: newest.major },
+                false => IdentityMatch::Elsewhere(other.clone()),
             };
         }
-        Standing::Home { stale: stored.len() > 1 || newest != self }
+        IdentityMatch::Home { stale: stored.len() > 1 || newest != self }
     }
 
     fn shown(&self) -> String {
@@ -149,12 +149,14 @@ impl Facts {
 }
 
 /// This database, and how it stands to what is written down.
-pub(crate) async fn look(connection: &mut PgConnection) -> Result<(Facts, Standing), sqlx::Error> {
+pub(crate) async fn look(
+    connection: &mut PgConnection,
+) -> Result<(Facts, IdentityMatch), sqlx::Error> {
     let this = Facts::of_this(connection).await?;
     let rows = once(connection, STORED).await?;
     let stored = rows.iter().map(Facts::decode).collect::<Result<Vec<_>, _>>()?;
-    let standing = this.standing(&stored);
-    Ok((this, standing))
+    let identity_match = this.identity_match(&stored);
+    Ok((this, identity_match))
 }
 
 /// Requires that cursors, dead letters and rows belong to this database. A copy of the schema alone
@@ -170,13 +172,13 @@ pub async fn require_home(
         return Ok(());
     }
     const DOING: &str = "compare the database with the one that the rows belong to";
-    let (this, standing) = bounded(DOING, CONNECT_TIMEOUT, look(connection)).await?;
-    let sql = match standing {
-        Standing::Home { stale: false } => return Ok(()),
-        Standing::Elsewhere(other) => return Err(elsewhere(&this, &other)),
-        Standing::Unknown => note_sql(),
-        Standing::Home { stale: true } => renew_sql(&this),
-        Standing::Upgraded { from } => {
+    let (this, identity_match) = bounded(DOING, CONNECT_TIMEOUT, look(connection)).await?;
+    let sql = match identity_match {
+        IdentityMatch::Home { stale: false } => return Ok(()),
+        IdentityMatch::Elsewhere(other) => return Err(elsewhere(&this, &other)),
+        IdentityMatch::Unknown => note_sql(),
+        IdentityMatch::Home { stale: true } => renew_sql(&this),
+        IdentityMatch::Upgraded { from } => {
             tracing::warn!(
                 "the database {:?} was upgraded from PostgreSQL {from} to {}: its new identity is \
                  written down",
@@ -239,15 +241,18 @@ mod tests {
     #[test]
     fn what_is_the_same_database_and_what_is_not() {
         let this = facts();
-        let home = |stale| Standing::Home { stale };
-        assert_eq!(this.standing(&[]), Standing::Unknown);
-        assert_eq!(this.standing(&[facts()]), home(false));
-        assert_eq!(this.standing(&[Facts { outbox: Some(9), ..facts() }]), home(true));
-        assert_eq!(this.standing(&[Facts { name: "b".into(), ..facts() }]), home(true));
-        assert_eq!(this.standing(&[facts(), facts()]), home(true), "restored at home");
-        assert_eq!(this.standing(&[Facts { system: None, ..facts() }]), home(true));
+        let home = |stale| IdentityMatch::Home { stale };
+        assert_eq!(this.identity_match(&[]), IdentityMatch::Unknown);
+        assert_eq!(this.identity_match(&[facts()]), home(false));
+        assert_eq!(this.identity_match(&[Facts { outbox: Some(9), ..facts() }]), home(true));
+        assert_eq!(this.identity_match(&[Facts { name: "b".into(), ..facts() }]), home(true));
+        assert_eq!(this.identity_match(&[facts(), facts()]), home(true), "restored at home");
+        assert_eq!(this.identity_match(&[Facts { system: None, ..facts() }]), home(true));
         let upgraded = Facts { system: Some(6), major: 15, ..facts() };
-        assert_eq!(this.standing(std::slice::from_ref(&upgraded)), Standing::Upgraded { from: 15 });
+        assert_eq!(
+            this.identity_match(std::slice::from_ref(&upgraded)),
+            IdentityMatch::Upgraded { from: 15 }
+        );
         for other in [
             Facts { system: Some(6), ..facts() },
             Facts { database: 11, ..facts() },
@@ -255,9 +260,13 @@ mod tests {
             Facts { name: "b".into(), ..upgraded.clone() },
             Facts { major: 18, ..upgraded },
         ] {
-            let standing = Standing::Elsewhere(other.clone());
-            assert_eq!(this.standing(std::slice::from_ref(&other)), standing);
-            assert_eq!(this.standing(&[facts(), other]), standing, "two rows that differ");
+            let identity_match = IdentityMatch::Elsewhere(other.clone());
+            assert_eq!(this.identity_match(std::slice::from_ref(&other)), identity_match);
+            assert_eq!(
+                this.identity_match(&[facts(), other]),
+                identity_match,
+                "two rows that differ"
+            );
         }
         let error = elsewhere(&this, &Facts { system: Some(-1), ..facts() });
         assert!(error.text.contains("another database"), "{error}");

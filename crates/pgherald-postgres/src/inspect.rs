@@ -5,7 +5,7 @@ use sqlx::{PgConnection, Row};
 
 use crate::{
     CONNECT_TIMEOUT, Identity, PostgresError, PostgresSettings, SchemaState, bounded, connect,
-    identity::{self, Standing, elsewhere},
+    identity::{self, IdentityMatch, elsewhere},
     objects::{Fact, OUTBOX, Weight, offenders_sql, reading, steps, validations, wrong_of},
     once,
     schema::{SCHEMA_VERSION, installed_version},
@@ -119,9 +119,9 @@ async fn offenders(connection: &mut PgConnection) -> Result<Vec<Finding>, sqlx::
 }
 
 async fn whose(connection: &mut PgConnection) -> Result<Option<Finding>, sqlx::Error> {
-    let (this, standing) = identity::look(connection).await?;
-    Ok(match standing {
-        Standing::Elsewhere(other) => {
+    let (this, identity_match) = identity::look(connection).await?;
+    Ok(match identity_match {
+        IdentityMatch::Elsewhere(other) => {
             let error = elsewhere(&this, &other);
             Some(Finding::error(SUBJECT, error.text, error.fix))
         }

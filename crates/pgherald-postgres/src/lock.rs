@@ -1,4 +1,4 @@
-//! One carrier a flow: session-level advisory locks, tried and never awaited.
+//! One runner for each flow: session-level advisory locks, tried and never awaited.
 //!
 //! A waiting `pg_advisory_lock` shows as `active` and pins the vacuum horizon, so nothing here
 //! waits.

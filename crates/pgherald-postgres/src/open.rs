@@ -11,8 +11,8 @@ use sqlx::PgConnection;
 use tokio::time::timeout;
 
 use crate::{
-    Backend, CONNECT_TIMEOUT, PostgresError, PostgresSettings, ServerFacts, Wire, bounded, connect,
-    end_backend, literal, once, pin_session,
+    Backend, CONNECT_TIMEOUT, ListenConnection, PostgresError, PostgresSettings, ServerFacts,
+    bounded, connect, end_backend, literal, once, pin_session,
 };
 
 /// What a session is for, and so what its server must be.
@@ -39,8 +39,8 @@ pub async fn open(
     purpose: Purpose,
     former: Option<&Backend>,
 ) -> Result<(PgConnection, ServerFacts), PostgresError> {
-    let wire = prove(settings, purpose, former).await?;
-    let opening = async { wire.into_connection().await };
+    let listening = prove(settings, purpose, former).await?;
+    let opening = async { listening.into_connection().await };
     let mut connection = bounded("begin the session", CONNECT_TIMEOUT, opening).await?;
     let server = pin(&mut connection).await?;
     Ok((connection, server))
@@ -53,14 +53,14 @@ pub async fn open(
 ///
 /// # Cancellation
 /// Dropping the future closes the connection.
-pub async fn open_wire(
+pub async fn open_listen_connection(
     settings: &PostgresSettings,
     purpose: Purpose,
-) -> Result<(Wire, ServerFacts), PostgresError> {
-    let mut wire = prove(settings, purpose, None).await?;
-    let connection = bounded("begin the session", CONNECT_TIMEOUT, wire.connection()).await?;
+) -> Result<(ListenConnection, ServerFacts), PostgresError> {
+    let mut listening = prove(settings, purpose, None).await?;
+    let connection = bounded("begin the session", CONNECT_TIMEOUT, listening.connection()).await?;
     let server = pin(connection).await?;
-    Ok((wire, server))
+    Ok((listening, server))
 }
 
 async fn pin(connection: &mut PgConnection) -> Result<ServerFacts, PostgresError> {
@@ -75,7 +75,7 @@ async fn prove(
     settings: &PostgresSettings,
     purpose: Purpose,
     former: Option<&Backend>,
-) -> Result<Wire, PostgresError> {
+) -> Result<ListenConnection, PostgresError> {
     let mut second = connect(settings).await?;
     let reading = ServerFacts::read(&mut second);
     let server = bounded("read the server's settings", CONNECT_TIMEOUT, reading).await?;
@@ -87,17 +87,17 @@ async fn prove(
         let ending = end_backend(&mut second, former);
         bounded("end the former session", CONNECT_TIMEOUT, ending).await?;
     }
-    let mut wire = Wire::connect(settings).await?;
+    let mut listening = ListenConnection::connect(settings).await?;
     let channel: Arc<str> = format!("pgherald_proof_{:016x}", rand::random::<u64>()).into();
-    let listening = wire.listen([&channel]);
-    bounded("listen to the session's own proof", CONNECT_TIMEOUT, listening).await?;
+    let subscribing = listening.listen([&channel]);
+    bounded("listen to the session's own proof", CONNECT_TIMEOUT, subscribing).await?;
     let sql = format!("SELECT pg_catalog.pg_notify({}, '')", literal(&channel));
     let announcing = once(&mut second, &sql);
     bounded("announce the session's own proof", CONNECT_TIMEOUT, announcing).await?;
     let heard = async {
-        while &*channel != wire.next().await?.channel() {}
+        while &*channel != listening.next().await?.channel() {}
         Ok(())
     };
     timeout(HEARD_WITHIN, heard).await.unwrap_or_else(|_| Err(PostgresError::pooler()))?;
-    Ok(wire)
+    Ok(listening)
 }

@@ -7,8 +7,8 @@ use pgherald_core::{
     EventNames, FlowContext, Message, MessageId, Room,
 };
 use pgherald_postgres::{
-    DeadLetterStore, Desk, Filter, FlowDeadLetters, Identity, PostgresSettings, SetupOptions,
-    connect, query, setup,
+    DeadLetterAdmin, DeadLetterStore, Filter, FlowDeadLetters, Identity, PostgresSettings,
+    SetupOptions, connect, query, setup,
 };
 use pgherald_testkit::Postgres;
 
@@ -76,7 +76,7 @@ async fn what_is_kept_comes_back_as_it_was() {
         put(&letters, kept, "too 'large'\0").await;
     }
     assert!(letters.next(ROOM).await.unwrap().is_empty(), "nobody asked for them");
-    let mut desk = Desk::open(&settings).await.unwrap();
+    let mut desk = DeadLetterAdmin::open(&settings).await.unwrap();
     let filter = Filter { pipeline: Some("p'".into()), sink: Some("bus".into()) };
     let shown = desk.show(&filter, "1-1").await.unwrap();
     assert_eq!(shown.len(), 1, "one dead letter, however often it is put");
@@ -130,7 +130,7 @@ async fn a_replay_has_the_same_envelope() {
             Message { content_type: content_type.clone(), ..message(&format!("1-{n}"), body) };
         put(&letters, &kept, "no").await;
     }
-    let mut desk = Desk::open(&settings).await.unwrap();
+    let mut desk = DeadLetterAdmin::open(&settings).await.unwrap();
     desk.replay_all(&Filter::default()).await.unwrap();
     let again = letters.next(ROOM).await.unwrap();
     let again: Vec<_> = again.into_iter().map(|message| message.content_type).collect();
@@ -157,7 +157,7 @@ async fn what_was_never_fetched_is_copied_inside_the_database() {
     let refused = put_other.await.unwrap_err();
     assert!(matches!(refused, DeadLettersError::Blocked(_)), "another row has this number");
     query(&mut connection, "DELETE FROM pgherald.outbox").await.unwrap();
-    let mut desk = Desk::open(&settings).await.unwrap();
+    let mut desk = DeadLetterAdmin::open(&settings).await.unwrap();
     let shown = desk.show(&Filter::default(), &id).await.unwrap().remove(0);
     assert_eq!((shown.kept.channel.as_str(), shown.kept.attempts), ("orders", 2));
     assert_eq!(shown.payload.unwrap().len(), 5_000);

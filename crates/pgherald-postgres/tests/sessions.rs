@@ -7,7 +7,7 @@ use pgherald_core::{
     FlowContext, Headers, Message, MessageId, Room,
 };
 use pgherald_postgres::{
-    Class, DeadLetterStore, Desk, Filter, Identity, LockKey, PostgresSettings, Purpose,
+    Class, DeadLetterAdmin, DeadLetterStore, Filter, Identity, LockKey, PostgresSettings, Purpose,
     SetupOptions, connect, end_backend, once, open, query, setup, try_locks,
 };
 use pgherald_testkit::{Pgbouncer, PoolMode, Postgres, eventually, hostile_role};
@@ -97,7 +97,7 @@ async fn dead_letters_are_kept_by_a_role_that_may_only_read() {
     let message = rejected();
     let letter = DeadLetter { message: &message, reason: "too large", age: Duration::ZERO };
     letters.put(letter).await.unwrap();
-    let mut desk = Desk::open(&bridge).await.unwrap();
+    let mut desk = DeadLetterAdmin::open(&bridge).await.unwrap();
     let mut listed = 0;
     desk.list(&Filter::default(), &mut |_| listed += 1).await.unwrap();
     assert_eq!(listed, 1);

@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
-use pgherald_core::{Event, Standing};
+use pgherald_core::{ConnectionState, Event};
 use tokio::{
     sync::watch,
     task::JoinHandle,
@@ -95,7 +95,7 @@ impl ConnectionMonitor {
         &mut self,
         producer: &Producer,
         topic: &Arc<str>,
-        standing: &watch::Sender<Standing>,
+        connection_state: &watch::Sender<ConnectionState>,
         work: impl Future<Output = T>,
     ) -> T {
         let mut work = pin!(work);
@@ -108,7 +108,7 @@ impl ConnectionMonitor {
             if let Event::Ended(_) = event {
                 return work.await;
             }
-            tell(standing, &event);
+            tell(connection_state, &event);
         }
     }
 
@@ -191,8 +191,8 @@ impl ConnectionMonitor {
 }
 
 /// Says how the connection stands after an event.
-pub(crate) fn tell(standing: &watch::Sender<Standing>, event: &Event) {
-    standing.send_replace(match event {
+pub(crate) fn tell(connection_state: &watch::Sender<ConnectionState>, event: &Event) {
+    connection_state.send_replace(match event {
         Event::Disconnected(why) => Some(why.to_string().into()),
         Event::Connected | Event::Ended(_) => None,
     });

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use pgherald_core::{
-    Batch, Event, FlowContext, Message, Only, Published, SinkError, Standing, Writer,
+    Batch, ConnectionState, Event, FlowContext, Message, Only, Published, SinkError, Writer,
 };
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::watch;
@@ -34,7 +34,7 @@ pub(crate) struct KafkaWriter {
     producer: Producer,
     dispatch: Dispatch,
     monitor: ConnectionMonitor,
-    standing: watch::Sender<Standing>,
+    connection_state: watch::Sender<ConnectionState>,
     isolation: Option<Isolation>,
 }
 
@@ -57,8 +57,8 @@ impl KafkaWriter {
         let dispatch = Dispatch::new(settings.clone(), context);
         let monitor = ConnectionMonitor::new(&settings.configured_topics());
         let isolation = sink_state.isolates().then(Isolation::default);
-        let standing = watch::Sender::new(None);
-        Self { settings, sink_state, producer, dispatch, monitor, standing, isolation }
+        let connection_state = watch::Sender::new(None);
+        Self { settings, sink_state, producer, dispatch, monitor, connection_state, isolation }
     }
 
     async fn publish_all(&mut self, batch: &Batch, only: &Only) -> Published {
@@ -84,7 +84,7 @@ impl KafkaWriter {
     async fn send(&mut self, item: Item<'_>, sent: &mut u32) -> Result<(), Stop> {
         let topic = self.dispatch.a_topic().clone();
         let sending = self.dispatch.send(&self.producer, item, sent);
-        self.monitor.while_waiting(&self.producer, &topic, &self.standing, sending).await
+        self.monitor.while_waiting(&self.producer, &topic, &self.connection_state, sending).await
     }
 
     /// Publishes one message at a time and awaits each, so that a refusal is its own.
@@ -108,8 +108,9 @@ impl KafkaWriter {
         let mut sent = 0;
         let taken = self.send(item(batch, from, number), &mut sent).await;
         events.seal(number, sent);
-        let (topic, standing) = (self.dispatch.a_topic(), &self.standing);
-        let reports = self.monitor.while_waiting(&self.producer, topic, standing, reports).await;
+        let (topic, connection_state) = (self.dispatch.a_topic(), &self.connection_state);
+        let reports =
+            self.monitor.while_waiting(&self.producer, topic, connection_state, reports).await;
         let failures = reports.map_err(|_| Stop::Fault(Fault::Dropped))?;
         taken?;
         let isolation = self.isolation.get_or_insert_default();
@@ -184,14 +185,14 @@ impl Writer for KafkaWriter {
     fn event(&mut self) -> BoxFuture<'_, Event> {
         async {
             let event = self.monitor.event(&self.producer, self.dispatch.a_topic()).await;
-            connection_monitor::tell(&self.standing, &event);
+            connection_monitor::tell(&self.connection_state, &event);
             event
         }
         .boxed()
     }
 
-    fn standing(&self) -> Option<watch::Receiver<Standing>> {
-        Some(self.standing.subscribe())
+    fn connection_state(&self) -> Option<watch::Receiver<ConnectionState>> {
+        Some(self.connection_state.subscribe())
     }
 }
 

@@ -7,13 +7,13 @@ use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 use futures_util::future::{BoxFuture, join_all};
 use pgherald_core::{Finding, OnRejected};
 use pgherald_outbox::OutboxSettings;
-use pgherald_postgres::{Desk, Identity, PostgresSettings};
+use pgherald_postgres::{DeadLetterAdmin, Identity, PostgresSettings};
 use tokio::{net::TcpListener, time::timeout};
 
 use crate::{
     config::{FlowPlan, Settings},
     health,
-    instance::Answer,
+    instance::InstanceAnswer,
     sources::SourceSettings,
 };
 
@@ -94,7 +94,7 @@ fn keeps_dead_letters(plan: &FlowPlan) -> bool {
 
 /// Whether rejected messages can be kept.
 async fn dead_letters(postgres: &PostgresSettings, key: String) -> Vec<Finding> {
-    vec![match Desk::open(postgres).await {
+    vec![match DeadLetterAdmin::open(postgres).await {
         Ok(_) => Finding::ok(key, "there is a place for dead letters"),
         Err(error) => Finding::error(key, error.text, error.fix),
     }]
@@ -108,7 +108,7 @@ async fn listen(address: SocketAddr) -> Vec<Finding> {
         Err(refused) => refused,
     };
     vec![match health::ask(address).await {
-        Ok(Answer::Pgherald(reply)) => {
+        Ok(InstanceAnswer::Pgherald(reply)) => {
             let server = reply.server;
             Finding::ok(KEY, format!("{server} is running at {address} already"))
         }

@@ -2,7 +2,7 @@
 
 mod shown;
 
-use pgherald_postgres::{Desk, Filter, PostgresError};
+use pgherald_postgres::{DeadLetterAdmin, Filter, PostgresError};
 
 use self::shown::{document, line, page};
 use crate::{
@@ -17,8 +17,8 @@ pub(crate) async fn dead_letters(
     filter: &Filter,
     command: &DeadLettersCommand,
 ) -> bool {
-    let done = match Desk::open(&database.settings).await {
-        Ok(mut desk) => work(&mut desk, filter, command).await,
+    let done = match DeadLetterAdmin::open(&database.settings).await {
+        Ok(mut admin) => work(&mut admin, filter, command).await,
         Err(error) => Err(error),
     };
     done.unwrap_or_else(|error| {
@@ -28,36 +28,36 @@ pub(crate) async fn dead_letters(
 }
 
 async fn work(
-    desk: &mut Desk,
+    admin: &mut DeadLetterAdmin,
     filter: &Filter,
     command: &DeadLettersCommand,
 ) -> Result<bool, PostgresError> {
     match command {
-        DeadLettersCommand::List { format } => list(desk, filter, *format).await,
-        DeadLettersCommand::Show { id, format } => show(desk, filter, id, *format).await,
+        DeadLettersCommand::List { format } => list(admin, filter, *format).await,
+        DeadLettersCommand::Show { id, format } => show(admin, filter, id, *format).await,
         DeadLettersCommand::Replay { all: true, .. } => {
-            let count = desk.replay_all(filter).await?;
+            let count = admin.replay_all(filter).await?;
             output::print(&format!("{} asked for again\n", counted(count)));
             Ok(true)
         }
         DeadLettersCommand::Replay { ids, .. } => {
-            let found = desk.replay(filter, ids).await?;
+            let found = admin.replay(filter, ids).await?;
             Ok(told(ids, &found, "asked for again"))
         }
         DeadLettersCommand::Purge { older_than_days: Some(days), .. } => {
-            let count = desk.purge_older(filter, *days).await?;
+            let count = admin.purge_older(filter, *days).await?;
             output::print(&format!("{} deleted\n", counted(count)));
             Ok(true)
         }
         DeadLettersCommand::Purge { ids, .. } => {
-            let found = desk.purge(filter, ids).await?;
+            let found = admin.purge(filter, ids).await?;
             Ok(told(ids, &found, "deleted"))
         }
     }
 }
 
 async fn list(
-    desk: &mut Desk,
+    admin: &mut DeadLetterAdmin,
     filter: &Filter,
     format: DeadLetterFormat,
 ) -> Result<bool, PostgresError> {
@@ -70,7 +70,7 @@ async fn list(
         };
         output::print(&text);
     };
-    desk.list(filter, &mut each).await?;
+    admin.list(filter, &mut each).await?;
     match (format, first) {
         (DeadLetterFormat::Json, true) => output::print("[]\n"),
         (DeadLetterFormat::Json, false) => output::print("\n]\n"),
@@ -80,12 +80,12 @@ async fn list(
 }
 
 async fn show(
-    desk: &mut Desk,
+    admin: &mut DeadLetterAdmin,
     filter: &Filter,
     id: &str,
     format: DeadLetterFormat,
 ) -> Result<bool, PostgresError> {
-    let letters = desk.show(filter, id).await?;
+    let letters = admin.show(filter, id).await?;
     let found: Vec<String> = letters.iter().map(|_| id.to_owned()).collect();
     output::print(&page(&letters, format));
     Ok(all_found(&[id.to_owned()], &found))

@@ -2,12 +2,12 @@
 
 use std::{io, net::SocketAddr};
 
-use crate::instance::{self, Answer};
+use crate::instance::{self, InstanceAnswer};
 
 /// The answer is short.
 const ANSWER_BYTES_MAX: u64 = 4_096;
 
 /// Asks `/livez` at the address on which an instance listens.
-pub(crate) async fn ask(listen: SocketAddr) -> io::Result<Answer> {
+pub(crate) async fn ask(listen: SocketAddr) -> io::Result<InstanceAnswer> {
     instance::get(listen, "/livez", ANSWER_BYTES_MAX).await
 }

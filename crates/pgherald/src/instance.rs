@@ -17,7 +17,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What answered at the address.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
+pub(crate) enum InstanceAnswer {
     /// A pgherald.
     Pgherald(Reply),
     /// Something else: the first line of what it said.
@@ -37,7 +37,11 @@ pub(crate) struct Reply {
 ///
 /// # Errors
 /// Nobody answers within 5 s.
-pub(crate) async fn get(listen: SocketAddr, path: &str, bytes_max: u64) -> io::Result<Answer> {
+pub(crate) async fn get(
+    listen: SocketAddr,
+    path: &str,
+    bytes_max: u64,
+) -> io::Result<InstanceAnswer> {
     let asked = timeout(ANSWER_TIMEOUT, exchange(reachable(listen), path, bytes_max)).await;
     let answer = asked.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     Ok(understand(&answer))
@@ -62,7 +66,7 @@ async fn exchange(address: SocketAddr, path: &str, bytes_max: u64) -> io::Result
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn understand(answer: &str) -> Answer {
+fn understand(answer: &str) -> InstanceAnswer {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let mut lines = head.lines();
     let first = lines.next().unwrap_or("");
@@ -72,9 +76,9 @@ fn understand(answer: &str) -> Answer {
         .map(|(_, value)| value.trim());
     match server {
         Some(server) if server.starts_with("pgherald/") && first.contains(" 200 ") => {
-            Answer::Pgherald(Reply { server: server.to_owned(), body: body.to_owned() })
+            InstanceAnswer::Pgherald(Reply { server: server.to_owned(), body: body.to_owned() })
         }
-        _ => Answer::Other(first.chars().filter(|c| !c.is_control()).take(80).collect()),
+        _ => InstanceAnswer::Other(first.chars().filter(|c| !c.is_control()).take(80).collect()),
     }
 }
 
@@ -95,12 +99,12 @@ mod tests {
     fn only_a_pgherald_that_answers_200_counts() {
         let ours = "HTTP/1.1 200 OK\r\nServer: pgherald/1.2.3\r\n\r\nalive\n";
         let reply = Reply { server: "pgherald/1.2.3".into(), body: "alive\n".into() };
-        assert_eq!(understand(ours), Answer::Pgherald(reply));
+        assert_eq!(understand(ours), InstanceAnswer::Pgherald(reply));
         let other = "HTTP/1.1 200 OK\r\nServer: nginx\r\n\r\n";
-        assert_eq!(understand(other), Answer::Other("HTTP/1.1 200 OK".into()));
+        assert_eq!(understand(other), InstanceAnswer::Other("HTTP/1.1 200 OK".into()));
         let refused = "HTTP/1.1 421 Misdirected Request\r\nServer: pgherald/1.2.3\r\n\r\n";
         let first = "HTTP/1.1 421 Misdirected Request";
-        assert_eq!(understand(refused), Answer::Other(first.into()));
-        assert_eq!(understand(""), Answer::Other(String::new()));
+        assert_eq!(understand(refused), InstanceAnswer::Other(first.into()));
+        assert_eq!(understand(""), InstanceAnswer::Other(String::new()));
     }
 }

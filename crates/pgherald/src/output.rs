@@ -12,7 +12,7 @@ use crate::{
     check::Changes,
     cli::{CheckFormat, Command, StatusFormat},
     config::{Address, Refused},
-    instance::{Answer, Reply},
+    instance::{InstanceAnswer, Reply},
     scrub::Scrubber,
     status,
 };
@@ -175,7 +175,7 @@ fn document(findings: &[Finding]) -> String {
 }
 
 /// Prints who answered; true if it is a live pgherald.
-pub(crate) fn health(asked: &Address, answer: io::Result<Answer>) -> bool {
+pub(crate) fn health(asked: &Address, answer: io::Result<InstanceAnswer>) -> bool {
     let reply = of_instance(asked, answer);
     if let Some(reply) = &reply {
         print(&format!("alive: {}\n", reply.server));
@@ -184,7 +184,11 @@ pub(crate) fn health(asked: &Address, answer: io::Result<Answer>) -> bool {
 }
 
 /// Prints the flows; true if a pgherald answered with what this version knows.
-pub(crate) fn status(asked: &Address, answer: io::Result<Answer>, format: StatusFormat) -> bool {
+pub(crate) fn status(
+    asked: &Address,
+    answer: io::Result<InstanceAnswer>,
+    format: StatusFormat,
+) -> bool {
     let Some(Reply { server, body }) = of_instance(asked, answer) else { return false };
     let text = match format {
         StatusFormat::Json => Ok(body),
@@ -202,11 +206,11 @@ pub(crate) fn status(asked: &Address, answer: io::Result<Answer>, format: Status
 }
 
 /// What a pgherald answered; says why there is no answer.
-fn of_instance(asked: &Address, answer: io::Result<Answer>) -> Option<Reply> {
+fn of_instance(asked: &Address, answer: io::Result<InstanceAnswer>) -> Option<Reply> {
     let listen = asked.listen;
     let wrong = match answer {
-        Ok(Answer::Pgherald(reply)) => return Some(reply),
-        Ok(Answer::Other(said)) => {
+        Ok(InstanceAnswer::Pgherald(reply)) => return Some(reply),
+        Ok(InstanceAnswer::Other(said)) => {
             format!("something else answers at admin.listen, {listen}: {said}")
         }
         Err(error) => format!("no answer at admin.listen, {listen}: {error}"),

@@ -107,8 +107,8 @@ fn told(
                 "the cursor of {pipeline}/{sink} is forgotten; a bridge that is configured with it \
                  begins anew\n"
             ),
-            Some(carrier) => format!(
-                "the cursor of {pipeline}/{sink} stays: the flow is carried by {carrier}; stop that \
+            Some(runner) => format!(
+                "the cursor of {pipeline}/{sink} stays: the flow is carried by {runner}; stop that \
                  bridge, or take the sink out of its configuration, first\n"
             ),
         }
@@ -134,10 +134,10 @@ mod tests {
 
     #[test]
     fn what_stays_is_a_failure_and_names_its_carrier() {
-        let removal = |sink: &str, carrier: Option<&str>| Removal {
+        let removal = |sink: &str, runner: Option<&str>| Removal {
             pipeline: "p".into(),
             sink: sink.into(),
-            carried_by: carrier.map(str::to_owned),
+            carried_by: runner.map(str::to_owned),
         };
         let (text, clean) = told("p", None, &Ok(vec![removal("a", None)]));
         assert!(clean && text.starts_with("the cursor of p/a is forgotten"), "{text}");

@@ -146,7 +146,7 @@ fn take(ended: Result<End, JoinError>, stop: &CancellationToken) -> bool {
     stop.cancel();
     match ended {
         Ok(End::Flow { pipeline, sink, end }) if asked => drained(&pipeline, &sink, end),
-        Ok(End::Hub | End::Outbox | End::Spread) if asked => true,
+        Ok(End::Hub | End::Outbox | End::Balancer) if asked => true,
         Ok(End::Flow { pipeline, sink, .. }) => {
             tracing::error!(%pipeline, %sink, "internal fault: the flow ended by itself; stopping");
             false
@@ -159,7 +159,7 @@ fn take(ended: Result<End, JoinError>, stop: &CancellationToken) -> bool {
             tracing::error!("internal fault: the outbox's keeper ended by itself; stopping");
             false
         }
-        Ok(End::Spread) => {
+        Ok(End::Balancer) => {
             tracing::error!("internal fault: the membership ended by itself; stopping");
             false
         }

@@ -9,7 +9,7 @@ use std::{
 use pgherald_core::{FlowContext, OnRejected, Source};
 use pgherald_listener::{Hub, HubOptions, NotifySettings};
 use pgherald_outbox::{Outbox, OutboxReport, OutboxSettings, TableName};
-use pgherald_postgres::{Identity, PostgresSettings, Spread};
+use pgherald_postgres::{Balancer, Identity, PostgresSettings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -98,13 +98,13 @@ pub(crate) struct Flowing {
 }
 
 /// What the flows of one process share: one LISTEN connection, one keeper for each outbox, and one
-/// session that spreads pipelines over processes.
+/// session that assigns pipelines to processes.
 pub(crate) struct Sources {
     postgres: PostgresSettings,
     stop: CancellationToken,
     pub(crate) hub: Option<Hub>,
     pub(crate) outboxes: BTreeMap<TableName, Outbox>,
-    pub(crate) spread: Option<Spread>,
+    pub(crate) balancer: Option<Balancer>,
     /// The sinks of each pipeline.
     sinks: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
@@ -117,7 +117,7 @@ impl Sources {
             sinks.entry(context.pipeline.clone()).or_default().insert(context.sink.clone());
         }
         let postgres = settings.postgres.clone();
-        Self { postgres, stop, hub: None, outboxes: BTreeMap::new(), spread: None, sinks }
+        Self { postgres, stop, hub: None, outboxes: BTreeMap::new(), balancer: None, sinks }
     }
 
     /// Adds a flow.
@@ -132,11 +132,12 @@ impl Sources {
                 let table = &settings.table;
                 let new = || Outbox::new(self.postgres.clone(), table.clone(), self.stop.clone());
                 let outbox = self.outboxes.entry(table.clone()).or_insert_with(new);
-                let new = || Spread::new(self.postgres.clone(), self.stop.clone());
+                let new = || Balancer::new(self.postgres.clone(), self.stop.clone());
                 let sinks = self.sinks.get(&context.pipeline).into_iter().flatten();
                 let sinks = sinks.map(AsRef::as_ref).collect();
-                let seat = self.spread.get_or_insert_with(new).seat(&context.pipeline, &sinks);
-                let source = outbox.flow(context, settings, seat);
+                let assignment =
+                    self.balancer.get_or_insert_with(new).assignment(&context.pipeline, &sinks);
+                let source = outbox.flow(context, settings, assignment);
                 Flowing { outbox: Some(source.report()), source: Arc::new(source) }
             }
         }

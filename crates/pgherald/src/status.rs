@@ -11,7 +11,7 @@ use serde::Deserialize;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
-    instance::{self, Answer},
+    instance::{self, InstanceAnswer},
     length::Length,
 };
 
@@ -22,7 +22,7 @@ const HEADINGS: [&str; 8] =
     ["FLOW", "SOURCE", "SINK", "STATE", "FOR", "IN FLIGHT", "BACKLOG", "LATEST GAP"];
 
 /// Asks for `/status`, whose document is the body of the reply.
-pub(crate) async fn ask(listen: SocketAddr) -> io::Result<Answer> {
+pub(crate) async fn ask(listen: SocketAddr) -> io::Result<InstanceAnswer> {
     instance::get(listen, "/status", DOCUMENT_BYTES_MAX).await
 }
 

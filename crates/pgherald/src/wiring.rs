@@ -25,8 +25,8 @@ pub(crate) enum End {
     Hub,
     /// The keeper of an outbox.
     Outbox,
-    /// What spreads pipelines over processes.
-    Spread,
+    /// What assigns pipelines to processes.
+    Balancer,
     /// A flow, and whether it could deliver everything.
     Flow { pipeline: Arc<str>, sink: Arc<str>, end: FlowEnd },
 }
@@ -66,10 +66,10 @@ fn share(sources: Sources, stop: &CancellationToken, work: &mut Work) {
             End::Hub
         });
     }
-    if let Some(spread) = sources.spread {
+    if let Some(balancer) = sources.balancer {
         work.spawn(async move {
-            spread.run().await;
-            End::Spread
+            balancer.run().await;
+            End::Balancer
         });
     }
     for outbox in sources.outboxes.into_values() {

@@ -28,7 +28,7 @@ pub(super) enum SourcePhase {
     Reading,
     /// A read has succeeded.
     Attached,
-    /// Another process is to carry the flow; what was read is delivered first.
+    /// Another process is to run the flow; what was read is delivered first.
     HandingOver,
 }
 

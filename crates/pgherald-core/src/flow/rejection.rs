@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{OnRejected, link::Link};
+use super::{OnRejected, shared::FlowShared};
 use crate::{
     Body, BoxError, ContentType, Gap, GapReason, Headers, Message, MessageId, RejectedMessage,
-    window::Place,
+    window::MessageIndex,
 };
 
 /// How often a halted flow offers its rejected message again, so that a repair needs no restart.
@@ -18,14 +18,14 @@ const REJECTIONS_IN_A_ROW_MAX: u32 = 100;
 
 /// A rejected message, by its place in the window.
 pub(super) struct Rejection {
-    pub(super) place: Place,
+    pub(super) place: MessageIndex,
     pub(super) error: BoxError,
     /// When it was found to be rejected.
     pub(super) at: Instant,
 }
 
 impl Rejection {
-    pub(super) fn new(place: Place, error: BoxError) -> Self {
+    pub(super) fn new(place: MessageIndex, error: BoxError) -> Self {
         Self { place, error, at: Instant::now() }
     }
 }
@@ -58,28 +58,33 @@ impl Policy {
         self.in_a_row = 0;
     }
 
-    pub(super) fn apply(&mut self, link: &Link, rejection: &Rejection) -> Verdict {
+    pub(super) fn apply(&mut self, shared: &FlowShared, rejection: &Rejection) -> Verdict {
         // One that is settled already was only repeated.
-        let Some(message) = link.window().open_message(rejection.place).cloned() else {
+        let Some(message) = shared.window().open_message(rejection.place).cloned() else {
             return Verdict::GoOn;
         };
         if self.halted_at != Some(message.id) {
-            link.metrics.rejected.increment(1);
-            log(link, &message, rejection);
+            shared.metrics.rejected.increment(1);
+            log(shared, &message, rejection);
         }
         if message.gap().is_some() {
-            link.window().dispose(rejection.place);
+            shared.window().dispose(rejection.place);
             return Verdict::GoOn;
         }
-        if link.window().is_replay(rejection.place.0) {
+        if shared.window().is_replay(rejection.place.0) {
             return Verdict::Keep(Box::new(message));
         }
-        let verdict = self.verdict(link, &message, rejection);
+        let verdict = self.verdict(shared, &message, rejection);
         self.halted_at = matches!(verdict, Verdict::Halt(_)).then_some(message.id);
         verdict
     }
 
-    fn verdict(&mut self, link: &Link, message: &Message, rejection: &Rejection) -> Verdict {
+    fn verdict(
+        &mut self,
+        shared: &FlowShared,
+        message: &Message,
+        rejection: &Rejection,
+    ) -> Verdict {
         if self.halted_at != Some(message.id) {
             self.in_a_row = self.in_a_row.saturating_add(1);
         }
@@ -98,22 +103,22 @@ impl Policy {
             OnRejected::DeadLetter => Verdict::Keep(Box::new(message.clone())),
             OnRejected::Skip => {
                 let gap = gap_in_place_of(message);
-                link.report(gap.gap().expect("a gap was just made"));
-                link.window().replace(rejection.place, gap);
+                shared.report(gap.gap().expect("a gap was just made"));
+                shared.window().replace(rejection.place, gap);
                 Verdict::GoOn
             }
         }
     }
 }
 
-fn log(link: &Link, message: &Message, rejection: &Rejection) {
+fn log(shared: &FlowShared, message: &Message, rejection: &Rejection) {
     tracing::warn!(
-        pipeline = &*link.context.pipeline,
-        sink = &*link.context.sink,
+        pipeline = &*shared.context.pipeline,
+        sink = &*shared.context.sink,
         id = %message.id,
         size = message.payload_size(),
         gap = message.gap().is_some(),
-        error = &*super::link::chain(&*rejection.error),
+        error = &*super::shared::chain(&*rejection.error),
         "message rejected"
     );
 }
@@ -150,7 +155,7 @@ mod tests {
         FlowSettings, FlowStatus, Ordering,
     };
 
-    fn link() -> Link {
+    fn shared() -> FlowShared {
         let settings = FlowSettings {
             context: FlowContext {
                 pipeline: "p".into(),
@@ -168,7 +173,7 @@ mod tests {
             jitter_seed: 0,
         };
         let status = watch::Sender::new(FlowStatus::new());
-        Link::new(&settings, Ordering::Flow, CancellationToken::new(), status)
+        FlowShared::new(&settings, Ordering::Flow, CancellationToken::new(), status)
     }
 
     fn message(n: usize) -> Message {
@@ -185,19 +190,19 @@ mod tests {
 
     #[test]
     fn a_hundred_messages_in_a_row_halt_and_their_gaps_do_not_count() {
-        let (link, mut policy) = (link(), Policy::new(OnRejected::Skip));
+        let (shared, mut policy) = (shared(), Policy::new(OnRejected::Skip));
         let messages = (0..100).map(message).collect();
-        link.push(Batch { messages, end: Some(Checkpoint(Bytes::new())) });
-        let sequence = link.window().take().unwrap().sequence;
+        shared.push(Batch { messages, end: Some(Checkpoint(Bytes::new())) });
+        let sequence = shared.window().take().unwrap().sequence;
         let mut halts = |place| {
             let rejection = Rejection::new((sequence, place), "no".into());
-            matches!(policy.apply(&link, &rejection), Verdict::Halt(_))
+            matches!(policy.apply(&shared, &rejection), Verdict::Halt(_))
         };
         for place in 0..99 {
             assert!(!halts(place), "{place}");
             assert!(!halts(place), "the gap in its place");
         }
         assert!(halts(99) && halts(99), "also when it is offered again");
-        assert_eq!(link.undelivered(), 1);
+        assert_eq!(shared.undelivered(), 1);
     }
 }

@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::link::{Attachment, Link, chain};
+use super::shared::{AttachPhase, FlowShared, chain};
 use crate::{Batch, DeadLetters, FlowState, Message, MessageId};
 
 /// How often a running flow asks for dead letters that are to be sent again.
@@ -25,28 +25,28 @@ const OFFERS_EVERY: Duration = Duration::from_millis(50);
 /// What became of the batch that was sent again.
 #[derive(Default)]
 pub(super) struct Replayed {
-    state: Mutex<State>,
+    state: Mutex<ReplayState>,
     changed: Notify,
     told: Notify,
 }
 
 #[derive(Default)]
-struct State {
+struct ReplayState {
     in_window: bool,
     /// Put anew: what is left of the batch when it leaves the window was confirmed.
     rejected: Vec<MessageId>,
     confirmed: Vec<MessageId>,
 }
 
-impl State {
-    /// Nothing is under way that a process which carries the flow next would send once more.
+impl ReplayState {
+    /// Nothing is under way that a process which runs the flow next would send once more.
     fn is_told(&self) -> bool {
         !self.in_window && self.confirmed.is_empty()
     }
 }
 
 impl Replayed {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ReplayState> {
         self.state.lock().expect("no panic happens under this lock")
     }
 
@@ -81,13 +81,13 @@ impl Replayed {
 }
 
 pub(super) struct Replays<'a> {
-    link: &'a Link,
+    shared: &'a FlowShared,
     letters: Option<&'a dyn DeadLetters>,
 }
 
 impl<'a> Replays<'a> {
-    pub(super) fn new(link: &'a Link, letters: Option<&'a dyn DeadLetters>) -> Self {
-        Self { link, letters }
+    pub(super) fn new(shared: &'a FlowShared, letters: Option<&'a dyn DeadLetters>) -> Self {
+        Self { shared, letters }
     }
 
     /// Sends again what is asked for. Never ends.
@@ -95,7 +95,7 @@ impl<'a> Replays<'a> {
         let Some(letters) = self.letters else { return std::future::pending().await };
         loop {
             // Woken at once when a batch is done with, so that the next one follows it.
-            let _ = timeout(ASKS_EVERY, self.link.replayed.changed.notified()).await;
+            let _ = timeout(ASKS_EVERY, self.shared.replayed.changed.notified()).await;
             if self.tell(letters).await {
                 self.ask(letters).await;
             }
@@ -111,26 +111,26 @@ impl<'a> Replays<'a> {
 
     /// Says what was confirmed; true if nothing is left to say.
     async fn tell(&self, letters: &dyn DeadLetters) -> bool {
-        let confirmed = self.link.replayed.state().confirmed.clone();
+        let confirmed = self.shared.replayed.state().confirmed.clone();
         if confirmed.is_empty() {
             return true;
         }
         match letters.done(&confirmed).await {
             Ok(()) => {
-                self.link.replayed.state().confirmed.retain(|id| !confirmed.contains(id));
-                self.link.replayed.told.notify_one();
+                self.shared.replayed.state().confirmed.retain(|id| !confirmed.contains(id));
+                self.shared.replayed.told.notify_one();
             }
             Err(error) => self.log(&error, "what was sent again cannot be noted"),
         }
-        self.link.replayed.state().confirmed.is_empty()
+        self.shared.replayed.state().confirmed.is_empty()
     }
 
     async fn ask(&self, letters: &dyn DeadLetters) {
         let Some(attachment) = self.carries() else { return };
-        if self.link.replayed.state().in_window {
+        if self.shared.replayed.state().in_window {
             return;
         }
-        let Some(room) = self.link.window().room() else { return };
+        let Some(room) = self.shared.window().room() else { return };
         match letters.next(room).await {
             Ok(messages) if messages.is_empty() => {}
             Ok(messages) => self.enter(attachment, messages).await,
@@ -139,37 +139,37 @@ impl<'a> Replays<'a> {
     }
 
     /// Puts a batch into the window when there is room, unless the attachment ends before that.
-    async fn enter(&self, attachment: Attachment, messages: Vec<Message>) {
+    async fn enter(&self, attachment: AttachPhase, messages: Vec<Message>) {
         let mut batch = Some(Batch { messages, end: None });
         while self.carries() == Some(attachment) {
-            batch = batch.and_then(|batch| self.link.push_replay(batch).err());
+            batch = batch.and_then(|batch| self.shared.push_replay(batch).err());
             if batch.is_none() {
                 return;
             }
             sleep(OFFERS_EVERY).await;
         }
-        self.link.window().reserve(None);
+        self.shared.window().reserve(None);
     }
 
     /// The attachment in which the flow runs; `None`: it does not, or is about to stop.
-    fn carries(&self) -> Option<Attachment> {
-        let attachment = *self.link.attachment.borrow();
-        let held = matches!(attachment, Attachment::Held(_));
-        let flows = matches!(self.link.state(), FlowState::Running | FlowState::Stalled);
-        (held && flows && !self.link.stop.is_cancelled()).then_some(attachment)
+    fn carries(&self) -> Option<AttachPhase> {
+        let attachment = *self.shared.attachment.borrow();
+        let held = matches!(attachment, AttachPhase::Held(_));
+        let flows = matches!(self.shared.state(), FlowState::Running | FlowState::Stalled);
+        (held && flows && !self.shared.stop.is_cancelled()).then_some(attachment)
     }
 
     fn log(&self, error: &dyn std::error::Error, text: &str) {
         tracing::debug!(
-            pipeline = &*self.link.context.pipeline,
-            sink = &*self.link.context.sink,
+            pipeline = &*self.shared.context.pipeline,
+            sink = &*self.shared.context.sink,
             error = &*chain(error),
             "{text}"
         );
     }
 }
 
-impl Link {
+impl FlowShared {
     /// Takes a batch of dead letters in; gives it back when there is no room yet, and keeps the
     /// source from taking that.
     fn push_replay(&self, batch: Batch) -> Result<(), Batch> {

@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 use self::publishing::{End, Publishing};
 use super::{
     FlowSettings,
+    dead_letter_writer::DeadLetterWriter,
     health::SinkPhase,
-    keeper::Keeper,
-    link::{Attachment, Link, SinkOpened, chain},
     rejection::Policy,
+    shared::{AttachPhase, FlowShared, SinkOpened, chain},
 };
 use crate::{Backoff, Opened, Sink, SinkError};
 
@@ -27,7 +27,7 @@ const DRAINING_TRIES_EVERY: Duration = Duration::from_millis(500);
 const ASKED_WAIT_MAX: Duration = Duration::from_secs(300);
 
 pub(super) struct SinkSide<'a> {
-    link: &'a Link,
+    shared: &'a FlowShared,
     sink: &'a dyn Sink,
     source_has_positions: bool,
     backoff: Backoff,
@@ -35,19 +35,19 @@ pub(super) struct SinkSide<'a> {
     gaps_only_since: Option<Instant>,
     random: SmallRng,
     policy: Policy,
-    keeper: Option<Keeper<'a>>,
+    dead_letter_writer: Option<DeadLetterWriter<'a>>,
 }
 
 impl<'a> SinkSide<'a> {
     pub(super) fn new(
-        link: &'a Link,
+        shared: &'a FlowShared,
         sink: &'a dyn Sink,
         settings: &FlowSettings,
         source_has_positions: bool,
-        keeper: Option<Keeper<'a>>,
+        dead_letter_writer: Option<DeadLetterWriter<'a>>,
     ) -> Self {
         Self {
-            link,
+            shared,
             sink,
             source_has_positions,
             backoff: settings.backoff,
@@ -55,7 +55,7 @@ impl<'a> SinkSide<'a> {
             gaps_only_since: None,
             random: SmallRng::seed_from_u64(!settings.jitter_seed),
             policy: Policy::new(settings.on_rejected),
-            keeper,
+            dead_letter_writer,
         }
     }
 
@@ -68,29 +68,29 @@ impl<'a> SinkSide<'a> {
                 Some(Ok(opened)) => self.carry(attachment, opened).await,
             };
             match end {
-                End::Void => self.link.sink_phase(SinkPhase::Closed),
+                End::Void => self.shared.sink_phase(SinkPhase::Closed),
                 End::Fault(_) if self.in_vain() => break,
                 End::Fault(error) => self.wait_after(error).await,
             }
         }
-        self.link.freed.notify_one();
+        self.shared.freed.notify_one();
     }
 
     /// Waits until there is a reason to be open: an attachment, or messages that are left from an
     /// earlier one. `None`: the source is over and nothing is left.
     async fn work(&self) -> Option<u64> {
-        let mut attachment = self.link.attachment.subscribe();
+        let mut attachment = self.shared.attachment.subscribe();
         loop {
             let now = *attachment.borrow_and_update();
-            let empty = self.link.window().is_empty();
+            let empty = self.shared.window().is_empty();
             match now {
-                Attachment::Held(number) => return Some(number),
-                Attachment::Over if empty => return None,
-                Attachment::Over => return Some(0),
-                Attachment::None | Attachment::Standby if empty => {}
-                Attachment::None | Attachment::Standby => return Some(0),
+                AttachPhase::Held(number) => return Some(number),
+                AttachPhase::Over if empty => return None,
+                AttachPhase::Over => return Some(0),
+                AttachPhase::None | AttachPhase::Standby if empty => {}
+                AttachPhase::None | AttachPhase::Standby => return Some(0),
             }
-            attachment.changed().await.expect("the link holds the sender");
+            attachment.changed().await.expect("the shared holds the sender");
         }
     }
 
@@ -98,8 +98,8 @@ impl<'a> SinkSide<'a> {
     /// will report a gap over the same window when it starts again: the exit does not wait long for
     /// that.
     fn in_vain(&mut self) -> bool {
-        let over = *self.link.attachment.borrow() == Attachment::Over;
-        let gaps_only = !self.source_has_positions && self.link.undelivered() == 0;
+        let over = *self.shared.attachment.borrow() == AttachPhase::Over;
+        let gaps_only = !self.source_has_positions && self.shared.undelivered() == 0;
         if !over || !gaps_only {
             self.gaps_only_since = None;
             return false;
@@ -110,25 +110,25 @@ impl<'a> SinkSide<'a> {
     async fn carry(&mut self, attachment: u64, opened: Opened) -> End {
         let Opened { writer, resume } = opened;
         if let Some(checkpoint) = &resume {
-            self.link.window().settle_through(checkpoint);
-            self.link.release();
+            self.shared.window().settle_through(checkpoint);
+            self.shared.release();
         }
-        let is_well = self.link.sink_opened();
-        self.link.opened.send_replace(Some(SinkOpened { attachment, resume }));
-        self.link.window().rewind();
+        let is_well = self.shared.sink_opened();
+        self.shared.opened.send_replace(Some(SinkOpened { attachment, resume }));
+        self.shared.window().rewind();
         let void = self.void(attachment);
         let outcomes_within = self.sink.outcomes_within();
         let publishing = Publishing::new(
-            self.link,
+            self.shared,
             &mut self.policy,
-            self.keeper.as_mut(),
+            self.dead_letter_writer.as_mut(),
             outcomes_within,
             !is_well,
         );
         let opened_at = Instant::now();
-        self.link.writing.send_replace(true);
+        self.shared.writing.send_replace(true);
         let (end, confirmed) = publishing.run(writer, void).await;
-        self.link.writing.send_replace(false);
+        self.shared.writing.send_replace(false);
         if confirmed || opened_at.elapsed() > self.backoff.cap {
             self.failures = 0;
         }
@@ -149,20 +149,20 @@ impl<'a> SinkSide<'a> {
                 (SinkPhase::Failed(why.into()), wait)
             }
         };
-        self.link.sink_phase(phase);
-        self.link.confirmed(false);
+        self.shared.sink_phase(phase);
+        self.shared.confirmed(false);
         self.wait(wait).await;
     }
 
     /// Sits out a backoff. The stop ends it, so that the drain begins with an attempt, and bounds
     /// the later ones.
     async fn wait(&self, wait: Duration) {
-        if self.link.stop.is_cancelled() {
+        if self.shared.stop.is_cancelled() {
             return sleep(wait.min(DRAINING_TRIES_EVERY)).await;
         }
         tokio::select! {
             () = sleep(wait) => {}
-            () = self.link.stop.cancelled() => {}
+            () = self.shared.stop.cancelled() => {}
         }
     }
 
@@ -177,21 +177,21 @@ impl<'a> SinkSide<'a> {
     /// Resolves when a writer that was opened for `attachment` has nothing more to do: the source
     /// attached anew and will read again, or nobody attaches and nothing is left.
     fn void(&self, mine: u64) -> impl Future<Output = ()> + use<'a> {
-        let (link, source_has_positions) = (self.link, self.source_has_positions);
+        let (shared, source_has_positions) = (self.shared, self.source_has_positions);
         async move {
-            let mut attachment = link.attachment.subscribe();
+            let mut attachment = shared.attachment.subscribe();
             loop {
                 let void = match *attachment.borrow_and_update() {
-                    Attachment::Held(now) => source_has_positions && now != mine,
-                    Attachment::None => source_has_positions,
-                    Attachment::Standby | Attachment::Over => link.window().is_empty(),
+                    AttachPhase::Held(now) => source_has_positions && now != mine,
+                    AttachPhase::None => source_has_positions,
+                    AttachPhase::Standby | AttachPhase::Over => shared.window().is_empty(),
                 };
                 if void {
                     return;
                 }
                 tokio::select! {
-                    changed = attachment.changed() => changed.expect("the link holds the sender"),
-                    () = link.emptied.notified() => {}
+                    changed = attachment.changed() => changed.expect("the shared holds the sender"),
+                    () = shared.emptied.notified() => {}
                 }
             }
         }

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{
     FlowSettings,
     health::SourcePhase,
-    link::{Attachment, Link, chain},
+    shared::{AttachPhase, FlowShared, chain},
 };
 use crate::{Attached, Backoff, Batch, Checkpoint, Room, Session, Settled, Source, SourceError};
 
@@ -16,7 +16,7 @@ use crate::{Attached, Backoff, Batch, Checkpoint, Room, Session, Settled, Source
 const STANDBY_ASKS_EVERY: Duration = Duration::from_millis(250);
 
 pub(super) struct SourceSide<'a> {
-    link: &'a Link,
+    shared: &'a FlowShared,
     source: &'a dyn Source,
     backoff: Backoff,
     drain: Duration,
@@ -29,14 +29,14 @@ pub(super) struct SourceSide<'a> {
 
 impl<'a> SourceSide<'a> {
     pub(super) fn new(
-        link: &'a Link,
+        shared: &'a FlowShared,
         source: &'a dyn Source,
         settings: &FlowSettings,
         drain: Duration,
     ) -> Self {
         let random = SmallRng::seed_from_u64(settings.jitter_seed);
         let backoff = settings.backoff;
-        Self { link, source, backoff, drain, attachments: 0, failures: 0, runs: false, random }
+        Self { shared, source, backoff, drain, attachments: 0, failures: 0, runs: false, random }
     }
 
     /// Runs until the process stops and the source has nothing more to give.
@@ -47,14 +47,14 @@ impl<'a> SourceSide<'a> {
                 Err(error) => error,
             };
             if self.source.has_positions() {
-                self.link.forget();
+                self.shared.forget();
             }
-            if self.link.stop.is_cancelled() {
+            if self.shared.stop.is_cancelled() {
                 break;
             }
             self.wait_after(error).await;
         }
-        self.link.attachment.send_replace(Attachment::Over);
+        self.shared.attachment.send_replace(AttachPhase::Over);
     }
 
     /// One attachment, from the lock to its end. `Ok`: the process is stopping.
@@ -63,20 +63,20 @@ impl<'a> SourceSide<'a> {
         let attached = attached?;
         self.attachments += 1;
         self.runs = !self.source.has_positions();
-        self.link.attachment.send_replace(Attachment::Held(self.attachments));
+        self.shared.attachment.send_replace(AttachPhase::Held(self.attachments));
         if self.source.has_positions() {
-            self.link.source_phase(SourcePhase::Opening);
+            self.shared.source_phase(SourcePhase::Opening);
         }
         let Some(mut session) = self.begin(attached).await? else { return Ok(()) };
         let phase = match self.source.has_positions() {
             true => SourcePhase::Reading,
             false => SourcePhase::Attached,
         };
-        self.link.source_phase(phase);
+        self.shared.source_phase(phase);
         let end = self.read_until_end(&mut *session).await;
         match end {
             SourceError::Stopped if self.source.has_positions() => {
-                self.link.attachment.send_replace(Attachment::Over);
+                self.shared.attachment.send_replace(AttachPhase::Over);
                 self.ack_the_rest(&mut *session).await
             }
             SourceError::HandOver => Err(self.hand_over(&mut *session).await),
@@ -118,16 +118,16 @@ impl<'a> SourceSide<'a> {
     }
 
     async fn sink_opened(&self) -> Option<Checkpoint> {
-        let mut opened = self.link.opened.subscribe();
-        let mine = |answer: &Option<super::link::SinkOpened>| {
+        let mut opened = self.shared.opened.subscribe();
+        let mine = |answer: &Option<super::shared::SinkOpened>| {
             answer.as_ref().is_some_and(|answer| answer.attachment == self.attachments)
         };
-        let answer = opened.wait_for(mine).await.expect("the link holds the sender");
+        let answer = opened.wait_for(mine).await.expect("the shared holds the sender");
         answer.as_ref().and_then(|answer| answer.resume.clone())
     }
 
     async fn read_until_end(&mut self, session: &mut dyn Session) -> SourceError {
-        let settled = self.link.settled();
+        let settled = self.shared.settled();
         let mut last: Option<Checkpoint> = None;
         loop {
             let room = tokio::select! {
@@ -148,7 +148,7 @@ impl<'a> SourceSide<'a> {
                 }
             }
             last.clone_from(&batch.end);
-            self.link.push(batch);
+            self.shared.push(batch);
         }
     }
 
@@ -170,7 +170,7 @@ impl<'a> SourceSide<'a> {
         };
         if matches!(first, None | Some(Ok(_))) {
             self.runs = true;
-            self.link.source_phase(SourcePhase::Attached);
+            self.shared.source_phase(SourcePhase::Attached);
         }
         match first {
             Some(batch) => batch,
@@ -180,19 +180,19 @@ impl<'a> SourceSide<'a> {
 
     async fn room(&self) -> Room {
         loop {
-            if let Some(room) = self.link.window().room() {
+            if let Some(room) = self.shared.window().room() {
                 return room;
             }
-            self.link.freed.notified().await;
+            self.shared.freed.notified().await;
         }
     }
 
     async fn more_room_than(&self, room: Room) {
         let holds_nothing = room.first_bytes == usize::MAX;
         while !holds_nothing
-            && self.link.window().room().is_none_or(|now| now.first_bytes <= room.first_bytes)
+            && self.shared.window().room().is_none_or(|now| now.first_bytes <= room.first_bytes)
         {
-            self.link.freed.notified().await;
+            self.shared.freed.notified().await;
         }
     }
 
@@ -201,46 +201,46 @@ impl<'a> SourceSide<'a> {
     /// those messages again.
     async fn hand_over(&self, session: &mut dyn Session) -> SourceError {
         // The session still holds the lock, so nobody else reads while the rest is delivered.
-        self.link.source_phase(SourcePhase::HandingOver);
-        self.link.attachment.send_replace(Attachment::Standby);
+        self.shared.source_phase(SourcePhase::HandingOver);
+        self.shared.attachment.send_replace(AttachPhase::Standby);
         let deadline = Instant::now() + self.drain;
         let error = match timeout_at(deadline, self.settle_the_rest(session)).await {
             Ok(Ok(())) => return SourceError::HandOver,
             Ok(Err(error)) => error,
             Err(_) => {
-                self.link.not_drained();
+                self.shared.not_drained();
                 SourceError::HandOver
             }
         };
         // Out of time. Clear the window, so that the sink side drops its writer, and keep the session and its
         // lock until the writer is gone. Otherwise this process could still send while the next one does.
-        self.link.forget();
-        self.link.attachment.send_replace(Attachment::None);
-        let mut writing = self.link.writing.subscribe();
-        writing.wait_for(|writing| !writing).await.expect("the link holds the sender");
+        self.shared.forget();
+        self.shared.attachment.send_replace(AttachPhase::None);
+        let mut writing = self.shared.writing.subscribe();
+        writing.wait_for(|writing| !writing).await.expect("the shared holds the sender");
         error
     }
 
     async fn settle_the_rest(&self, session: &mut dyn Session) -> Result<(), SourceError> {
         self.ack_the_rest(session).await?;
-        let settled = self.link.settled();
+        let settled = self.shared.settled();
         tokio::select! {
             biased;
-            () = self.link.replayed.told() => Ok(()),
+            () = self.shared.replayed.told() => Ok(()),
             error = session.tend(&settled) => Err(error),
         }
     }
 
     /// Reads nothing more, waits until everything that was read is settled, and acknowledges it.
     async fn ack_the_rest(&self, session: &mut dyn Session) -> Result<(), SourceError> {
-        let settled = self.link.settled();
+        let settled = self.shared.settled();
         {
             // The session must keep its lock until the last message is settled: go on with heartbeats.
             let mut tending = session.tend(&settled);
-            while !self.link.window().is_empty() {
+            while !self.shared.window().is_empty() {
                 tokio::select! {
                     biased;
-                    () = self.link.freed.notified() => {}
+                    () = self.shared.freed.notified() => {}
                     error = &mut tending => return Err(error),
                 }
             }
@@ -252,27 +252,27 @@ impl<'a> SourceSide<'a> {
     }
 
     async fn wait_after(&mut self, error: SourceError) {
-        self.link.attachment.send_replace(match error {
-            SourceError::Standby(_) | SourceError::HandOver => Attachment::Standby,
-            _ => Attachment::None,
+        self.shared.attachment.send_replace(match error {
+            SourceError::Standby(_) | SourceError::HandOver => AttachPhase::Standby,
+            _ => AttachPhase::None,
         });
         let why = chain(&error);
         let wait = match error {
             SourceError::Standby(_) | SourceError::HandOver => {
                 self.failures = 0;
-                self.link.source_phase(SourcePhase::Standby(why));
+                self.shared.source_phase(SourcePhase::Standby(why));
                 STANDBY_ASKS_EVERY
             }
             SourceError::Transient(_) | SourceError::Stopped => {
-                self.link.source_phase(SourcePhase::Attaching(why));
+                self.shared.source_phase(SourcePhase::Attaching(why));
                 self.next_backoff()
             }
             SourceError::Blocked(_) => {
-                self.link.source_phase(SourcePhase::Blocked(why));
+                self.shared.source_phase(SourcePhase::Blocked(why));
                 self.next_backoff()
             }
             SourceError::Halted(_) => {
-                self.link.source_phase(SourcePhase::Halted(why));
+                self.shared.source_phase(SourcePhase::Halted(why));
                 super::rejection::HALTED_TRIES_EVERY
             }
         };
@@ -287,7 +287,7 @@ impl<'a> SourceSide<'a> {
     async fn until_stop<T>(&self, future: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
-            () = self.link.stop.cancelled() => None,
+            () = self.shared.stop.cancelled() => None,
             value = future => Some(value),
         }
     }

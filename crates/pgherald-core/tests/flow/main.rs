@@ -4,6 +4,6 @@ mod tap;
 
 mod after_a_fault;
 mod asked_to_wait;
+mod connection_state;
 mod handing_over;
 mod lease;
-mod standing;

@@ -89,7 +89,7 @@ async fn a_black_holed_carrier() {
     takeover(cut, HEARTBEAT * 3 + Duration::from_secs(3)).await;
 }
 
-/// The carrier's server process blocks in sending, so it is not idle: the idle timeout does not
+/// The owner's server process blocks in sending, so it is not idle: the idle timeout does not
 /// end it, the TCP user timeout does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_black_holed_carrier_under_load() {

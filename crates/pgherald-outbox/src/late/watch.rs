@@ -6,7 +6,7 @@ use pgherald_postgres::{from_micros, literal, query};
 use sqlx::{PgConnection, Row};
 use tokio::time::Instant;
 
-use super::Pass;
+use super::LateSearch;
 use crate::{
     TableName,
     attempt::{Refusal, attempt},
@@ -29,7 +29,7 @@ const COUNTED_MAX: i64 = 100_000;
 
 #[derive(Default)]
 pub(crate) struct LateWatch {
-    pass: Option<Pass>,
+    search: Option<LateSearch>,
     next: Option<Instant>,
     /// The late rows were counted then.
     counted: Option<Instant>,
@@ -59,7 +59,7 @@ impl LateWatch {
         let work = self.work(connection, look, cursor, flow);
         let done = attempt("look for rows below the cursor", work).await?;
         if done.is_err() {
-            self.pass = None;
+            self.search = None;
             self.next = Some(Instant::now() + EVERY * SHARE);
         }
         Ok(done)
@@ -72,9 +72,9 @@ impl LateWatch {
         cursor: &Cursor,
         flow: &FlowFacts,
     ) -> Result<(), sqlx::Error> {
-        if self.pass.is_none() && self.next.is_none_or(|next| Instant::now() >= next) {
-            self.pass = Pass::below(look, cursor, Some(flow.settings.retain));
-            if self.pass.is_some() && !cursor.baseline.is_past {
+        if self.search.is_none() && self.next.is_none_or(|next| Instant::now() >= next) {
+            self.search = LateSearch::below(look, cursor, Some(flow.settings.retain));
+            if self.search.is_some() && !cursor.baseline.is_past {
                 tracing::warn!(
                     pipeline = flow.pipeline(),
                     sink = flow.sink(),
@@ -92,30 +92,30 @@ impl LateWatch {
         connection: &mut PgConnection,
         flow: &FlowFacts,
     ) -> Result<(), sqlx::Error> {
-        let Some(pass) = &mut self.pass else { return Ok(()) };
+        let Some(search) = &mut self.search else { return Ok(()) };
         let until = Instant::now() + TURN;
-        while pass.page(connection, &flow.settings.table).await? {
+        while search.page(connection, &flow.settings.table).await? {
             if Instant::now() >= until {
                 return Ok(());
             }
         }
-        let written = pass.finish(connection, &flow.settings.table).await?;
-        if written && pass.untold > 0 {
+        let written = search.finish(connection, &flow.settings.table).await?;
+        if written && search.untold > 0 {
             tracing::warn!(
                 pipeline = flow.pipeline(),
                 sink = flow.sink(),
-                rows = pass.untold,
+                rows = search.untold,
                 "the outbox was rewritten or put back: of {} rows below the cursor it cannot be told \
                  whether they came in late; they count as delivered",
-                pass.untold
+                search.untold
             );
         }
-        if written && !pass.found().is_empty() {
+        if written && !search.found().is_empty() {
             self.counted = None;
         }
-        self.looked = written.then(|| pass.snapshot().to_owned());
-        self.next = Some(Instant::now() + EVERY.max(pass.spent() * SHARE).min(EVERY_AT_MOST));
-        self.pass = None;
+        self.looked = written.then(|| search.snapshot().to_owned());
+        self.next = Some(Instant::now() + EVERY.max(search.spent() * SHARE).min(EVERY_AT_MOST));
+        self.search = None;
         Ok(())
     }
 

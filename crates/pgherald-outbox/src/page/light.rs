@@ -11,7 +11,7 @@ const EMPTY_JSONB: usize = 8;
 pub(super) fn sql(rows: &str) -> String {
     let size = "coalesce(octet_length(payload), octet_length(payload_bytes), 0)";
     let columns = columns("kind >= 2", "kind = 3", "kind = 4", size);
-    // The fence (OFFSET 0) keeps the kind from being worked out once for each column; the order
+    // OFFSET 0 (an optimisation fence) keeps the kind from being worked out once for each column; the order
     // inside it is the index's, and spares a sort.
     format!(
         "SELECT id::bigint, kind::integer, {columns} \

@@ -12,11 +12,11 @@ use crate::{
     ahead::{Ahead, Part},
     attach::verify,
     error::source_error,
-    fence::{Scan, Taken},
     flow::STATEMENT_WITHIN,
     incarnation::Change,
     lease::Lease,
     reader::Page,
+    visibility::{Scan, Taken},
 };
 
 impl OutboxSession {
@@ -36,9 +36,9 @@ impl OutboxSession {
     }
 
     fn take(&mut self, ids: &[i64], complete: bool) {
-        let before = self.standing();
-        self.fence.take(Taken { ids, complete });
-        self.moved |= !ids.is_empty() || self.standing() != before;
+        let before = self.progress();
+        self.visibility.take(Taken { ids, complete });
+        self.moved |= !ids.is_empty() || self.progress() != before;
     }
 
     /// One look; `None`: nothing to hand over.
@@ -50,7 +50,7 @@ impl OutboxSession {
         if !self.look_at_writers().await? {
             return Ok(None);
         }
-        let Some(scan) = self.fence.scan() else {
+        let Some(scan) = self.visibility.scan() else {
             self.has_read(settled);
             return Ok(self.moved_batch());
         };
@@ -150,7 +150,7 @@ impl OutboxSession {
 
     /// The sequence stands below nothing that was read.
     async fn require_ahead(&mut self, page: &Page) -> Result<(), SourceError> {
-        let high = self.fence.position().high;
+        let high = self.visibility.position().high;
         let highest_id = page.ids.last().copied().unwrap_or(high);
         if page.newest >= high.max(highest_id) {
             return Ok(());
@@ -163,7 +163,7 @@ impl OutboxSession {
 
     /// False: the look is void, because the table's name stands for something else.
     async fn look_at_writers(&mut self) -> Result<bool, SourceError> {
-        if !self.fence.wants_writers() {
+        if !self.visibility.wants_writers() {
             return Ok(true);
         }
         let (asked, within) = (Instant::now(), self.lease.statement_within());
@@ -176,14 +176,14 @@ impl OutboxSession {
             self.verify_again().await?;
             return Ok(false);
         }
-        self.fence.observe(&writers);
-        let held = self.fence.held();
+        self.visibility.observe(&writers);
+        let held = self.visibility.held();
         let watching = self.held.watch(held, &self.facts, &mut self.connection, &self.carried.flow);
         watching.await.map(|()| true)
     }
 
-    fn standing(&self) -> (i64, usize) {
-        let position = self.fence.position();
+    fn progress(&self) -> (i64, usize) {
+        let position = self.visibility.position();
         (position.high, position.missing.len())
     }
 
@@ -194,7 +194,7 @@ impl OutboxSession {
     }
 
     fn checkpoint(&mut self) -> Checkpoint {
-        let position = self.fence.position();
+        let position = self.visibility.position();
         let few = position.missing.len() <= MISSING_FEW;
         if few || self.given_at.elapsed() >= ACK_EVERY {
             self.given = position.to_checkpoint();

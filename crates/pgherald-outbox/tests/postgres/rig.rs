@@ -7,7 +7,7 @@ use pgherald_core::{
     Session, Settled, Source, SourceError,
 };
 use pgherald_outbox::{Outbox, OutboxConfig, OutboxSettings, OutboxSource};
-use pgherald_postgres::{PostgresSettings, Seat, SetupOptions, connect, query, setup};
+use pgherald_postgres::{Assignment, PostgresSettings, SetupOptions, connect, query, setup};
 use pgherald_testkit::{Postgres, eventually};
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use tokio::{task::JoinSet, time::timeout};
@@ -84,7 +84,7 @@ impl Process {
             Outbox::new(settings(url), wanted.table.clone(), stop.clone()).with_patience(patience);
         let sources = contexts
             .iter()
-            .map(|context| outbox.flow(context, &wanted, Seat::alone("billing")))
+            .map(|context| outbox.flow(context, &wanted, Assignment::alone("billing")))
             .collect();
         let mut tasks = JoinSet::new();
         tasks.spawn(outbox.run());

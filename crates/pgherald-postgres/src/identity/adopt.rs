@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row};
 
-use super::{Facts, Standing, look, renew_sql};
+use super::{Facts, IdentityMatch, look, renew_sql};
 use crate::{pins::for_once, query};
 
 /// What this database is, in the operator's word.
@@ -32,8 +32,8 @@ pub(crate) async fn adopt(
     connection: &mut PgConnection,
     adopt: Adopt,
 ) -> Result<Adopted, sqlx::Error> {
-    let (this, standing) = look(connection).await?;
-    if matches!(standing, Standing::Home { .. }) {
+    let (this, identity_match) = look(connection).await?;
+    if matches!(identity_match, IdentityMatch::Home { .. }) {
         return Ok(Adopted { at_home: true, ..Adopted::default() });
     }
     let begin = format!("BEGIN; {}SET LOCAL lock_timeout = '2s'", for_once(connection));

@@ -2,14 +2,14 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use pgherald_core::rfc3339;
-use pgherald_postgres::{Kept, Letter};
+use pgherald_postgres::{DeadLetterRow, Letter};
 use serde_json::{Map, Value, json};
 
 use crate::cli::DeadLetterFormat;
 
 /// One line, without the payload.
-pub(super) fn line(kept: &Kept) -> String {
-    let Kept { pipeline, sink, id, channel, payload_bytes, reason, .. } = kept;
+pub(super) fn line(kept: &DeadLetterRow) -> String {
+    let DeadLetterRow { pipeline, sink, id, channel, payload_bytes, reason, .. } = kept;
     let text = format!(
         "{}  {pipeline}/{sink}  {id}  {}  {channel}  {payload_bytes} bytes  {reason}",
         rfc3339(kept.created_at),
@@ -19,7 +19,7 @@ pub(super) fn line(kept: &Kept) -> String {
 }
 
 /// One JSON object, without the payload.
-pub(super) fn document(kept: &Kept) -> Value {
+pub(super) fn document(kept: &DeadLetterRow) -> Value {
     Value::Object(object(kept))
 }
 
@@ -34,7 +34,7 @@ pub(super) fn page(letters: &[Letter], format: DeadLetterFormat) -> String {
     }
 }
 
-fn state(kept: &Kept) -> &'static str {
+fn state(kept: &DeadLetterRow) -> &'static str {
     match (kept.asked, kept.replayed) {
         (_, true) => "replayed",
         (true, false) => "waiting",
@@ -42,7 +42,7 @@ fn state(kept: &Kept) -> &'static str {
     }
 }
 
-fn object(kept: &Kept) -> Map<String, Value> {
+fn object(kept: &DeadLetterRow) -> Map<String, Value> {
     let time = |time| rfc3339(time).to_string();
     let fields = json!({
         "pipeline": kept.pipeline,
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     fn letter(payload: Option<&[u8]>) -> Letter {
-        let kept = Kept {
+        let kept = DeadLetterRow {
             pipeline: "p".into(),
             sink: "bus".into(),
             id: "1-2".into(),

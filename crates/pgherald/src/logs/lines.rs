@@ -17,12 +17,12 @@ pub(super) struct Lines(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    state: Mutex<State>,
+    state: Mutex<LineState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct LineState {
     waiting: VecDeque<Vec<u8>>,
     waiting_bytes: usize,
     /// A line was taken out and is being written.
@@ -113,7 +113,7 @@ impl Lines {
         Some(lost)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LineState> {
         self.0.state.lock().expect("no panic happens under this lock")
     }
 }

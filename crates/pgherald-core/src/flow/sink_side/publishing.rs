@@ -9,13 +9,13 @@ use tokio::{
 };
 
 use crate::{
-    Body, BoxError, Event, Message, Only, Open, Outcome, Published, SinkError, Standing, Writer,
-    clock,
+    Body, BoxError, ConnectionState, Event, Message, Only, Open, Outcome, Published, SinkError,
+    Writer, clock,
     flow::{
+        dead_letter_writer::DeadLetterWriter,
         health::SinkPhase,
-        keeper::Keeper,
-        link::{Link, chain},
         rejection::{HALTED_TRIES_EVERY, Policy, Rejection, Verdict},
+        shared::{FlowShared, chain},
     },
     metrics::Latencies,
     window::{Sequence, Turn},
@@ -30,11 +30,11 @@ pub(super) enum End {
 }
 
 pub(super) struct Publishing<'a, 'b> {
-    link: &'a Link,
+    shared: &'a FlowShared,
     policy: &'a mut Policy,
     /// How long to wait for open outcomes, after a rejected message and after a fault.
     outcomes_within: Duration,
-    keeper: Option<&'a mut Keeper<'b>>,
+    dead_letter_writer: Option<&'a mut DeadLetterWriter<'b>>,
     outcomes: FuturesUnordered<BoxFuture<'static, Resolution>>,
     rejections: Vec<Rejection>,
     /// Since when nothing is published, because a rejection is not resolved yet.
@@ -63,17 +63,17 @@ enum Step {
 
 impl<'a, 'b> Publishing<'a, 'b> {
     pub(super) fn new(
-        link: &'a Link,
+        shared: &'a FlowShared,
         policy: &'a mut Policy,
-        keeper: Option<&'a mut Keeper<'b>>,
+        dead_letter_writer: Option<&'a mut DeadLetterWriter<'b>>,
         outcomes_within: Duration,
         doubted: bool,
     ) -> Self {
         Self {
-            link,
+            shared,
             policy,
             outcomes_within,
-            keeper,
+            dead_letter_writer,
             outcomes: FuturesUnordered::new(),
             rejections: Vec::new(),
             stopped: None,
@@ -132,24 +132,24 @@ impl<'a, 'b> Publishing<'a, 'b> {
 
     fn next_turn(&self) -> Option<Turn> {
         let due = self.due()?;
-        (due <= Instant::now()).then(|| self.link.window().take()).flatten()
+        (due <= Instant::now()).then(|| self.shared.window().take()).flatten()
     }
 
     /// When the next batch may be published; `None`: there is none, or not now.
     fn due(&self) -> Option<Instant> {
         // Nothing is published after a rejection that is not resolved yet: that would break the order. And
         // nothing after the lease of the session: another process may hold the flow's lock by now.
-        if self.stopped.is_some() || self.link.settled().has_lapsed() {
+        if self.stopped.is_some() || self.shared.settled().has_lapsed() {
             return None;
         }
-        let (arrived, full) = self.link.window().waiting()?;
-        let at_once = full || self.link.stop.is_cancelled();
-        let lingered = if at_once { arrived } else { arrived + self.link.context.batch.linger };
+        let (arrived, full) = self.shared.window().waiting()?;
+        let at_once = full || self.shared.stop.is_cancelled();
+        let lingered = if at_once { arrived } else { arrived + self.shared.context.batch.linger };
         Some(self.halted_until.map_or(lingered, |halted| halted.max(lingered)))
     }
 
     async fn wait(&mut self, writer: &mut dyn Writer) -> Step {
-        let link = self.link;
+        let shared = self.shared;
         let due = self.due();
         let outcomes_due = self.stopped.map(|since| since + self.outcomes_within);
         tokio::select! {
@@ -160,18 +160,18 @@ impl<'a, 'b> Publishing<'a, 'b> {
             () = reached(outcomes_due) => Step::Event(Event::Ended(SinkError::Transient(
                 "no answer for what was published before a rejected message".into(),
             ))),
-            () = link.pushed.notified() => Step::Look,
-            () = link.stop.cancelled(), if due.is_some() && !link.stop.is_cancelled() => Step::Look,
+            () = shared.pushed.notified() => Step::Look,
+            () = shared.stop.cancelled(), if due.is_some() && !shared.stop.is_cancelled() => Step::Look,
         }
     }
 
     /// Offers a turn to the writer, up to the first message that core itself refuses.
     async fn publish(&mut self, writer: &mut dyn Writer, mut turn: Turn) -> Result<(), SinkError> {
-        self.link.metrics.retries.increment(turn.again as u64);
+        self.shared.metrics.retries.increment(turn.again as u64);
         if let Some((place, error)) = self.refused(&turn) {
             // The messages before the refused one are published; it and those after it stay in the window.
             self.stop();
-            self.link.window().withhold(turn.sequence, place);
+            self.shared.window().withhold(turn.sequence, place);
             turn.only = up_to(&turn.only, place, turn.batch.messages.len());
             self.rejections.push(Rejection::new((turn.sequence, place), error));
             if turn.only.places(place).next().is_none() {
@@ -200,26 +200,26 @@ impl<'a, 'b> Publishing<'a, 'b> {
         writer: &mut dyn Writer,
         turn: &Turn,
     ) -> Result<Published, SinkError> {
-        let mut standing = writer.standing();
+        let mut connection_state = writer.connection_state();
         let mut publish = writer.publish(&turn.batch, &turn.only);
         loop {
             tokio::select! {
                 biased;
                 published = &mut publish => return published,
                 Some(resolution) = self.outcomes.next() => self.resolve(resolution)?,
-                why = changed(&mut standing) => self.stands(why),
+                why = changed(&mut connection_state) => self.stands(why),
             }
         }
     }
 
-    fn stands(&mut self, why: Standing) {
+    fn stands(&mut self, why: ConnectionState) {
         if self.halted_until.is_none() {
-            self.link.sink_phase(why.map_or(SinkPhase::Open, SinkPhase::Failed));
+            self.shared.sink_phase(why.map_or(SinkPhase::Open, SinkPhase::Failed));
         }
     }
 
     fn refused(&self, turn: &Turn) -> Option<(usize, BoxError)> {
-        let limit = self.link.context.message_bytes_max;
+        let limit = self.shared.context.message_bytes_max;
         let messages = &turn.batch.messages;
         let refusal = |place: usize| Some((place, refusal(&messages[place], limit)?));
         turn.only.places(messages.len()).find_map(refusal)
@@ -227,11 +227,11 @@ impl<'a, 'b> Publishing<'a, 'b> {
 
     fn resolve(&mut self, resolution: Resolution) -> Result<(), SinkError> {
         let Resolution { sequence, published, outcome } = resolution;
-        let mut latencies = Latencies::new(&self.link.metrics, clock().now());
+        let mut latencies = Latencies::new(&self.shared.metrics, clock().now());
         // Settle in the window first: this may release whole batches at its front, and with them a
         // checkpoint that the source side acknowledges.
         let resolved = {
-            let mut window = self.link.window();
+            let mut window = self.shared.window();
             let replay = window.is_replay(sequence);
             window.resolve(sequence, &outcome.open, &mut |message| match replay {
                 true => latencies.replayed(),
@@ -241,11 +241,11 @@ impl<'a, 'b> Publishing<'a, 'b> {
         if latencies.finish() > 0 {
             self.policy.confirmed();
         }
-        self.link.metrics.publish_seconds.record(published.elapsed());
+        self.shared.metrics.publish_seconds.record(published.elapsed());
         self.confirmed |= resolved.settled > 0;
         self.resent &= resolved.settled == 0;
         let rejected = self.note_rejections(sequence, outcome.open);
-        self.link.release();
+        self.shared.release();
         if resolved.open == 0 {
             self.all_is_well();
         }
@@ -283,17 +283,17 @@ impl<'a, 'b> Publishing<'a, 'b> {
     }
 
     fn all_is_well(&mut self) {
-        self.link.confirmed(true);
+        self.shared.confirmed(true);
         self.trust();
         if self.halted_until.take().is_some() {
-            self.link.sink_phase(SinkPhase::Open);
+            self.shared.sink_phase(SinkPhase::Open);
         }
     }
 
     /// The destination has answered, so an earlier fault is over.
     fn trust(&mut self) {
         if std::mem::take(&mut self.doubted) {
-            self.link.sink_phase(SinkPhase::Open);
+            self.shared.sink_phase(SinkPhase::Open);
         }
     }
 
@@ -308,7 +308,7 @@ impl<'a, 'b> Publishing<'a, 'b> {
         self.rejections.sort_by_key(|rejection| rejection.place);
         // First to last: a message may be settled only if no message before it is halted.
         for rejection in std::mem::take(&mut self.rejections) {
-            match self.policy.apply(self.link, &rejection) {
+            match self.policy.apply(self.shared, &rejection) {
                 Verdict::GoOn => {}
                 Verdict::Keep(message) => self.keep(&message, &rejection).await,
                 Verdict::Halt(why) => {
@@ -320,25 +320,25 @@ impl<'a, 'b> Publishing<'a, 'b> {
         self.stopped = None;
         // From here on the window offers again what is not settled, from the first open message of each
         // ordering unit. What was dealt with may have completed batches at the front: release them.
-        self.link.window().rewind();
-        self.link.release();
+        self.shared.window().rewind();
+        self.shared.release();
     }
 
     fn halt(&mut self, why: String) {
         self.halted_until = Some(Instant::now() + HALTED_TRIES_EVERY);
-        self.link.sink_phase(SinkPhase::Halted(why.into()));
+        self.shared.sink_phase(SinkPhase::Halted(why.into()));
     }
 
     /// Stores a rejected message as a dead letter, and settles it only then.
     async fn keep(&mut self, message: &Message, rejection: &Rejection) {
-        let Some(keeper) = &mut self.keeper else {
+        let Some(dead_letter_writer) = &mut self.dead_letter_writer else {
             return self.halt("the flow has no place for dead letters".to_owned());
         };
-        keeper.keep(self.link, message, rejection).await;
-        let mut window = self.link.window();
+        dead_letter_writer.keep(self.shared, message, rejection).await;
+        let mut window = self.shared.window();
         match window.is_replay(rejection.place.0) {
-            true => self.link.replayed.rejected(message.id),
-            false => self.link.metrics.dead_lettered.increment(1),
+            true => self.shared.replayed.rejected(message.id),
+            false => self.shared.metrics.dead_lettered.increment(1),
         }
         window.dispose(rejection.place);
     }
@@ -349,8 +349,8 @@ impl<'a, 'b> Publishing<'a, 'b> {
         match event {
             Event::Ended(error) => return Err(error),
             Event::Disconnected(_) | Event::Connected if halted => {}
-            Event::Disconnected(error) => self.link.sink_phase(SinkPhase::Failed(chain(&*error))),
-            Event::Connected => self.link.sink_phase(SinkPhase::Open),
+            Event::Disconnected(error) => self.shared.sink_phase(SinkPhase::Failed(chain(&*error))),
+            Event::Connected => self.shared.sink_phase(SinkPhase::Open),
         }
         Ok(())
     }
@@ -369,8 +369,10 @@ impl<'a, 'b> Publishing<'a, 'b> {
 }
 
 /// The next change of the connection's state; pends for ever if the writer does not report it.
-async fn changed(standing: &mut Option<watch::Receiver<Standing>>) -> Standing {
-    if let Some(now) = standing
+async fn changed(
+    connection_state: &mut Option<watch::Receiver<ConnectionState>>,
+) -> ConnectionState {
+    if let Some(now) = connection_state
         && now.changed().await.is_ok()
     {
         return now.borrow_and_update().clone();

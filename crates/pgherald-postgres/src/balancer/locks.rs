@@ -8,7 +8,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use sqlx::{PgConnection, Row};
 
-use super::plan::{Member, Snapshot, Unit};
+use super::plan::{Member, PipelineId, Snapshot};
 use crate::{Holder, query};
 
 /// The class of the shared lock (two-key form) of everybody who offers to carry a pipeline, `pghc`.
@@ -19,11 +19,11 @@ const CARRIER: i32 = 0x7067_6872;
 /// What the locks call a pipeline with these sinks: the first 4 bytes, big-endian, of
 /// SHA-256(`pgherald/<pipeline>/<sink>,<sink>…`), the sinks in order. The classes are ours, so that a look
 /// finds the pipelines too that only other processes know: everybody makes the same plan.
-pub(super) fn unit_of(pipeline: &str, sinks: &BTreeSet<&str>) -> Unit {
+pub(super) fn unit_of(pipeline: &str, sinks: &BTreeSet<&str>) -> PipelineId {
     let sinks = sinks.iter().copied().collect::<Vec<_>>().join(",");
     let digest = Sha256::digest(format!("pgherald/{pipeline}/{sinks}"));
     let first: [u8; 4] = digest[..4].try_into().expect("a digest has 32 bytes");
-    Unit(u32::from_be_bytes(first))
+    PipelineId(u32::from_be_bytes(first))
 }
 
 /// One look at the locks.
@@ -46,10 +46,11 @@ pub(super) async fn look(connection: &mut PgConnection) -> Result<Look, sqlx::Er
     let mut look = Look::default();
     for row in query(connection, &sql).await? {
         let (carries, unit): (bool, i64) = (row.try_get(0)?, row.try_get(1)?);
-        let (unit, pid) = (Unit(u32::try_from(unit).expect("an oid has 32 bits")), row.try_get(2)?);
-        let Snapshot { candidates, carriers } = &mut look.snapshot;
+        let (unit, pid) =
+            (PipelineId(u32::try_from(unit).expect("an oid has 32 bits")), row.try_get(2)?);
+        let Snapshot { candidates, runners } = &mut look.snapshot;
         if carries {
-            carriers.insert(unit, pid);
+            runners.insert(unit, pid);
         } else {
             candidates.entry(unit).or_default().insert(pid);
         }
@@ -63,11 +64,11 @@ pub(super) async fn look(connection: &mut PgConnection) -> Result<Look, sqlx::Er
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Changes {
     /// It offers to carry these no longer.
-    pub(super) withdraw: Vec<Unit>,
+    pub(super) withdraw: Vec<PipelineId>,
     /// It carries these no longer.
-    pub(super) let_go: Vec<Unit>,
+    pub(super) let_go: Vec<PipelineId>,
     /// It offers to carry these.
-    pub(super) offer: Vec<Unit>,
+    pub(super) offer: Vec<PipelineId>,
 }
 
 impl Changes {
@@ -77,7 +78,7 @@ impl Changes {
 
     fn sql(&self) -> String {
         let mut sql = String::from("SELECT");
-        let mut each = |function: &str, class: i32, units: &[Unit]| {
+        let mut each = |function: &str, class: i32, units: &[PipelineId]| {
             for unit in units {
                 let comma = if sql.ends_with(')') { "," } else { "" };
                 let _ = write!(sql, "{comma} {function}({class}, '{}'::int)", unit.0.cast_signed());
@@ -101,8 +102,8 @@ pub(super) async fn apply(
 /// Tries to carry these, in one statement; returns those that this session carries now.
 pub(super) async fn take(
     connection: &mut PgConnection,
-    units: &[Unit],
-) -> Result<Vec<Unit>, sqlx::Error> {
+    units: &[PipelineId],
+) -> Result<Vec<PipelineId>, sqlx::Error> {
     let values: Vec<_> =
         units.iter().map(|unit| format!("('{}'::int)", unit.0.cast_signed())).collect();
     let sql = format!(
@@ -110,7 +111,7 @@ pub(super) async fn take(
         values.join(", ")
     );
     let rows = query(connection, &sql).await?;
-    rows.iter().map(|row| Ok(Unit(row.try_get::<i32, _>(0)?.cast_unsigned()))).collect()
+    rows.iter().map(|row| Ok(PipelineId(row.try_get::<i32, _>(0)?.cast_unsigned()))).collect()
 }
 
 #[cfg(test)]
@@ -120,15 +121,15 @@ mod tests {
     #[test]
     fn the_names_are_a_contract_between_versions() {
         // printf 'pgherald/orders/bus,live' | sha256sum | cut -c1-8
-        assert_eq!(unit_of("orders", &["live", "bus"].into()), Unit(0x1640_164b));
+        assert_eq!(unit_of("orders", &["live", "bus"].into()), PipelineId(0x1640_164b));
         assert_eq!((CANDIDATE.to_be_bytes(), CARRIER.to_be_bytes()), (*b"pghc", *b"pghr"));
     }
 
     #[test]
     fn one_statement_changes_everything() {
         let changes = Changes {
-            withdraw: vec![Unit(1), Unit(u32::MAX)],
-            let_go: vec![Unit(2)],
+            withdraw: vec![PipelineId(1), PipelineId(u32::MAX)],
+            let_go: vec![PipelineId(2)],
             offer: Vec::new(),
         };
         assert_eq!(

@@ -30,7 +30,7 @@ pub struct Filter {
 
 /// What the table says of one dead letter, without its payload.
 #[derive(Clone, Debug)]
-pub struct Kept {
+pub struct DeadLetterRow {
     /// The pipeline's name.
     pub pipeline: String,
     /// The sink's name.
@@ -67,7 +67,7 @@ pub struct Kept {
 #[derive(Clone, Debug)]
 pub struct Letter {
     /// All but the content.
-    pub kept: Kept,
+    pub kept: DeadLetterRow,
     /// The message's headers, a JSON object.
     pub headers: String,
     /// `None`: a tombstone.
@@ -75,11 +75,11 @@ pub struct Letter {
 }
 
 /// A connection for an operator's commands.
-pub struct Desk {
+pub struct DeadLetterAdmin {
     connection: PgConnection,
 }
 
-impl Desk {
+impl DeadLetterAdmin {
     /// Connects, and sees that there is a place for dead letters.
     ///
     /// # Errors
@@ -99,7 +99,7 @@ impl Desk {
     pub async fn list(
         &mut self,
         filter: &Filter,
-        each: &mut (dyn FnMut(Kept) + Send),
+        each: &mut (dyn FnMut(DeadLetterRow) + Send),
     ) -> Result<(), PostgresError> {
         let sql = format!(
             "{}SELECT {} FROM pgherald.dead_letter WHERE {} ORDER BY created_at, pipeline, sink, id",
@@ -239,9 +239,9 @@ fn among(ids: &[String]) -> String {
     format!("id IN ({})", ids.join(", "))
 }
 
-fn kept(row: &PgRow) -> Result<Kept, sqlx::Error> {
+fn kept(row: &PgRow) -> Result<DeadLetterRow, sqlx::Error> {
     let time = |name: &str| row.try_get(name).map(from_micros);
-    Ok(Kept {
+    Ok(DeadLetterRow {
         pipeline: row.try_get(0)?,
         sink: row.try_get(1)?,
         id: row.try_get(2)?,

@@ -5,8 +5,8 @@
 //! id it saw loses rows. Both orders know better from one fact: a writer holds its lock on the
 //! table from before it takes an id until it is visible or gone.
 //!
-//! A poll is [`Fence::observe`] if [`Fence::wants_writers`], then one read of [`Fence::scan`] in
-//! one snapshot, taken later than the look at the writers, then [`Fence::take`] with what it
+//! A poll is [`Visibility::observe`] if [`Visibility::wants_writers`], then one read of [`Visibility::scan`] in
+//! one snapshot, taken later than the look at the writers, then [`Visibility::take`] with what it
 //! brought.
 
 mod causal;
@@ -17,7 +17,7 @@ use crate::{
     Order,
     position::Position,
     ranges::Ranges,
-    writers::{Writer, Writers},
+    writers::{OpenWriter, Writers},
 };
 
 /// What one poll reads, in id order.
@@ -42,21 +42,21 @@ pub(crate) struct Taken<'a> {
 /// A writer that holds back every row behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Held {
-    pub(crate) writer: Writer,
+    pub(crate) writer: OpenWriter,
     /// Its server process; `None`: it is prepared.
     pub(crate) pid: Option<i32>,
 }
 
 /// The decision structure of one flow.
 #[derive(Debug)]
-pub(crate) enum Fence {
+pub(crate) enum Visibility {
     /// Never waits for a long writer; a row comes after every row that its writer could see.
     Causal(Causal),
     /// In id order; waits for the oldest open writer.
     Strict(Strict),
 }
 
-impl Fence {
+impl Visibility {
     /// Begins at `position`. Every open writer may own every missing id.
     pub(crate) fn new(order: Order, position: Position) -> Self {
         match order {

@@ -17,18 +17,18 @@ const ASLEEP: Duration = Duration::from_secs(1);
 
 /// Waits that grow while nothing comes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct PollBackoff {
     next: Duration,
     rounds: u32,
 }
 
-impl Default for Pace {
+impl Default for PollBackoff {
     fn default() -> Self {
         Self { next: FIRST, rounds: 0 }
     }
 }
 
-impl Pace {
+impl PollBackoff {
     /// Whether it is time to try to sleep.
     pub(crate) fn is_drowsy(&self) -> bool {
         self.next >= DROWSY
@@ -62,14 +62,14 @@ mod tests {
 
     #[test]
     fn waits_grow_and_are_capped() {
-        let mut pace = Pace::default();
+        let mut poll_backoff = PollBackoff::default();
         let fast = Duration::from_micros(300);
-        let waits: Vec<_> = (0..6).map(|_| pace.awake(fast).as_millis()).collect();
+        let waits: Vec<_> = (0..6).map(|_| poll_backoff.awake(fast).as_millis()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32]);
-        assert!(pace.is_drowsy() && !Pace::default().is_drowsy());
-        assert_eq!((0..40).map(|_| pace.awake(fast)).last(), Some(WITHOUT_BELL));
-        pace.stay_awake();
-        assert_eq!(pace.awake(fast), AWAKE);
-        assert_eq!(pace.awake(Duration::from_secs(2)), Duration::from_secs(2));
+        assert!(poll_backoff.is_drowsy() && !PollBackoff::default().is_drowsy());
+        assert_eq!((0..40).map(|_| poll_backoff.awake(fast)).last(), Some(WITHOUT_BELL));
+        poll_backoff.stay_awake();
+        assert_eq!(poll_backoff.awake(fast), AWAKE);
+        assert_eq!(poll_backoff.awake(Duration::from_secs(2)), Duration::from_secs(2));
     }
 }

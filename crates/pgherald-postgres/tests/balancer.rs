@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use pgherald_postgres::{NotHere, Pass, PostgresSettings, Seat, Spread, connect, query};
+use pgherald_postgres::{
+    Assignment, AssignmentGuard, Balancer, NotHere, PostgresSettings, connect, query,
+};
 use pgherald_testkit::{FaultProxy, Postgres};
 use sqlx::Row;
 use tokio::{
@@ -19,8 +21,8 @@ const FOUR: [&str; 4] = ["a", "b", "c", "d"];
 
 /// One process; every pipeline has one flow, which attaches as soon as it may.
 struct Process {
-    seats: BTreeMap<&'static str, Seat>,
-    passes: BTreeMap<&'static str, Pass>,
+    assignments: BTreeMap<&'static str, Assignment>,
+    passes: BTreeMap<&'static str, AssignmentGuard>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
 }
@@ -28,12 +30,14 @@ struct Process {
 impl Process {
     fn start(url: &str, pipelines: &[&'static str]) -> Self {
         let stop = CancellationToken::new();
-        let mut spread = Spread::new(PostgresSettings::parse(url).unwrap(), stop.clone());
-        let seats =
-            pipelines.iter().map(|name| (*name, spread.seat(name, &["bus"].into()))).collect();
+        let mut spread = Balancer::new(PostgresSettings::parse(url).unwrap(), stop.clone());
+        let assignments = pipelines
+            .iter()
+            .map(|name| (*name, spread.assignment(name, &["bus"].into())))
+            .collect();
         let mut tasks = JoinSet::new();
         tasks.spawn(spread.run());
-        Self { seats, passes: BTreeMap::new(), stop, tasks }
+        Self { assignments, passes: BTreeMap::new(), stop, tasks }
     }
 
     /// Attaches and hands over for a while, as flows do.
@@ -47,11 +51,11 @@ impl Process {
     }
 
     async fn attach(&mut self) {
-        for (name, seat) in &self.seats {
+        for (name, assignment) in &self.assignments {
             if self.passes.contains_key(name) {
                 continue;
             }
-            if let Ok(Ok(pass)) = timeout(Duration::from_millis(1), seat.enter()).await {
+            if let Ok(Ok(pass)) = timeout(Duration::from_millis(1), assignment.enter()).await {
                 self.passes.insert(*name, pass);
             }
         }
@@ -61,7 +65,7 @@ impl Process {
     async fn until(&mut self, count: usize) {
         let deadline = Instant::now() + SOON;
         while self.passes.len() != count {
-            assert!(Instant::now() < deadline, "{count} wanted: {:?}", self.seats);
+            assert!(Instant::now() < deadline, "{count} wanted: {:?}", self.assignments);
             self.live(Duration::from_millis(20)).await;
         }
     }
@@ -73,7 +77,7 @@ impl Process {
     async fn until_revoked(&self, count: usize) {
         let deadline = Instant::now() + SOON;
         while self.revoked() != count {
-            assert!(Instant::now() < deadline, "{count} wanted: {:?}", self.seats);
+            assert!(Instant::now() < deadline, "{count} wanted: {:?}", self.assignments);
             sleep(Duration::from_millis(20)).await;
         }
     }
@@ -88,7 +92,12 @@ async fn until(first: &mut Process, second: &mut Process, counts: (usize, usize)
         }
     };
     let reached = timeout(SOON, both).await;
-    assert!(reached.is_ok(), "{counts:?} wanted: {:?} and {:?}", first.seats, second.seats);
+    assert!(
+        reached.is_ok(),
+        "{counts:?} wanted: {:?} and {:?}",
+        first.assignments,
+        second.assignments
+    );
 }
 
 /// Ends the server processes of every membership; returns how many there were.
@@ -147,7 +156,7 @@ async fn a_standby_names_the_carrier() {
     let mut first = Process::start(&postgres.url(), &["a"]);
     first.until(1).await;
     let second = Process::start(&postgres.url(), &["a"]);
-    let answer = timeout(SOON, second.seats["a"].enter()).await.unwrap();
+    let answer = timeout(SOON, second.assignments["a"].enter()).await.unwrap();
     let Err(NotHere::Elsewhere(text)) = answer else { panic!("{answer:?}") };
     assert!(text.starts_with("pipeline a is carried by pid "), "{text}");
     assert!(text.contains(" from 127.0.0.1:"), "{text}");
@@ -219,14 +228,14 @@ async fn what_others_took_while_the_membership_was_lost_is_handed_over() {
 
 #[tokio::test]
 async fn who_cannot_take_part_says_why() {
-    let mut spread = Spread::new(
+    let mut spread = Balancer::new(
         PostgresSettings::parse("postgres://nobody@127.0.0.1:1/none").unwrap(),
         CancellationToken::new(),
     );
-    let seat = spread.seat("a", &["bus"].into());
+    let assignment = spread.assignment("a", &["bus"].into());
     let mut tasks = JoinSet::new();
     tasks.spawn(spread.run());
-    let answer = timeout(SOON, seat.enter()).await.unwrap();
+    let answer = timeout(SOON, assignment.enter()).await.unwrap();
     let Err(NotHere::Unknown(fault)) = answer else { panic!("{answer:?}") };
     assert!(fault.text.contains("cannot connect to"), "{fault}");
 }
@@ -237,16 +246,16 @@ async fn processes_with_other_sinks_do_not_wait_for_each_other() {
     let postgres = Postgres::start().await.unwrap();
     let settings = PostgresSettings::parse(&postgres.url()).unwrap();
     let mut tasks = JoinSet::new();
-    let mut seats = Vec::new();
+    let mut assignments = Vec::new();
     for sinks in [&["bus"][..], &["ledger"], &["bus", "ledger"]] {
-        let mut spread = Spread::new(settings.clone(), CancellationToken::new());
-        seats.push(spread.seat("orders", &sinks.iter().copied().collect()));
+        let mut spread = Balancer::new(settings.clone(), CancellationToken::new());
+        assignments.push(spread.assignment("orders", &sinks.iter().copied().collect()));
         tasks.spawn(spread.run());
     }
-    for seat in &seats {
+    for assignment in &assignments {
         let entered = timeout(SOON, async {
             loop {
-                if let Ok(pass) = seat.enter().await {
+                if let Ok(pass) = assignment.enter().await {
                     return pass;
                 }
             }

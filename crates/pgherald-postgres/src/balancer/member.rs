@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use sqlx::{Connection, PgConnection};
 
 use super::{
+    assignment::{Location, Shared},
     locks::{self, Changes, Look},
-    plan::{Member, Plan, Unit},
-    seat::{Place, Shared},
+    plan::{Member, PipelineId, Plan},
 };
 use crate::{
     Backend, PostgresError, PostgresSettings, Purpose, bounded, lock_holder_settings, open, query,
@@ -25,7 +25,7 @@ const STATEMENT_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct Membership<'a> {
     connection: PgConnection,
     me: Member,
-    seats: &'a BTreeMap<Unit, Arc<Shared>>,
+    assignments: &'a BTreeMap<PipelineId, Arc<Shared>>,
     /// The process stops: it offers nothing any more.
     leaves: bool,
 }
@@ -34,7 +34,7 @@ impl<'a> Membership<'a> {
     /// Connects, and first ends this process's former session, which may still hold its locks.
     pub(super) async fn join(
         postgres: &PostgresSettings,
-        seats: &'a BTreeMap<Unit, Arc<Shared>>,
+        assignments: &'a BTreeMap<PipelineId, Arc<Shared>>,
         former: &mut Option<Backend>,
     ) -> Result<Self, PostgresError> {
         let opening = open(postgres, Purpose::Outbox, former.as_ref());
@@ -44,7 +44,7 @@ impl<'a> Membership<'a> {
         bounded("begin the membership", STATEMENT_WITHIN, setting).await?;
         let me = server.backend.pid;
         *former = Some(server.backend);
-        Ok(Self { connection, me, seats, leaves: false })
+        Ok(Self { connection, me, assignments, leaves: false })
     }
 
     /// Looks once and does what follows from it; returns when to look again.
@@ -92,22 +92,24 @@ impl<'a> Membership<'a> {
     /// The changes of our locks that do not depend on the plan. A new session holds no lock.
     fn due(&self, now: &Look) -> Changes {
         let mut due = Changes::default();
-        for (unit, seat) in self.seats {
-            let carrier = now.snapshot.carriers.get(unit).copied();
-            if carrier.is_some_and(|carrier| carrier != self.me) && seat.place() == Place::Here {
+        for (unit, assignment) in self.assignments {
+            let runner = now.snapshot.runners.get(unit).copied();
+            if runner.is_some_and(|runner| runner != self.me)
+                && assignment.place() == Location::Here
+            {
                 // The membership was lost, and another process has taken it meanwhile.
-                seat.put(Place::Leaving);
+                assignment.put(Location::Leaving);
             }
             // Step 2 of a hand-over: only when no flow of the pipeline is attached here any more is its lock
             // released. Until then nobody else may take it.
-            let left = seat.place() == Place::Leaving && seat.is_free();
-            if carrier == Some(self.me) && (left || self.leaves && seat.is_free()) {
+            let left = assignment.place() == Location::Leaving && assignment.is_free();
+            if runner == Some(self.me) && (left || self.leaves && assignment.is_free()) {
                 due.let_go.push(*unit);
             }
             if left {
-                seat.put(Place::Unknown);
+                assignment.put(Location::Unknown);
             }
-            let offers = !self.leaves && seat.place() != Place::Leaving;
+            let offers = !self.leaves && assignment.place() != Location::Leaving;
             match now.snapshot.is_candidate(*unit, self.me) {
                 true if !offers => due.withdraw.push(*unit),
                 false if offers => due.offer.push(*unit),
@@ -121,13 +123,15 @@ impl<'a> Membership<'a> {
     /// flows drain. The lock stays ours (see `due`).
     async fn hand_over(&mut self, now: &Look, plan: &Plan) -> Result<(), PostgresError> {
         let mut changes = Changes::default();
-        for (unit, seat) in self.seats {
-            let mine = now.snapshot.carriers.get(unit) == Some(&self.me);
-            let next = plan.carrier(*unit).filter(|next| *next != self.me);
-            let Some(next) = next.filter(|_| mine && seat.place() == Place::Here) else { continue };
-            seat.put(Place::Leaving);
+        for (unit, assignment) in self.assignments {
+            let mine = now.snapshot.runners.get(unit) == Some(&self.me);
+            let next = plan.runner(*unit).filter(|next| *next != self.me);
+            let Some(next) = next.filter(|_| mine && assignment.place() == Location::Here) else {
+                continue;
+            };
+            assignment.put(Location::Leaving);
             changes.withdraw.push(*unit);
-            let (pipeline, to) = (&*seat.pipeline, named(now, next));
+            let (pipeline, to) = (&*assignment.pipeline, named(now, next));
             let (here, there) = (plan.load(self.me), plan.load(next));
             tracing::info!(
                 pipeline,
@@ -140,63 +144,64 @@ impl<'a> Membership<'a> {
     /// Step 3 of a hand-over, in the other process: takes the pipelines that are free and that the plan gives
     /// to this process. Also takes again those that it kept running while its membership was lost.
     async fn take(&mut self, now: &Look, plan: &Plan) -> Result<(), PostgresError> {
-        let free = |unit: &Unit| !now.snapshot.carriers.contains_key(unit);
-        let wanted = |(unit, seat): &(&Unit, &Arc<Shared>)| {
+        let free = |unit: &PipelineId| !now.snapshot.runners.contains_key(unit);
+        let wanted = |(unit, assignment): &(&PipelineId, &Arc<Shared>)| {
             free(unit)
-                && match seat.place() {
-                    Place::Here => true,
-                    Place::Leaving => false,
-                    _ => plan.carrier(**unit) == Some(self.me),
+                && match assignment.place() {
+                    Location::Here => true,
+                    Location::Leaving => false,
+                    _ => plan.runner(**unit) == Some(self.me),
                 }
         };
-        let wanted: Vec<Unit> = self.seats.iter().filter(wanted).map(|(unit, _)| *unit).collect();
+        let wanted: Vec<PipelineId> =
+            self.assignments.iter().filter(wanted).map(|(unit, _)| *unit).collect();
         if wanted.is_empty() {
             return Ok(());
         }
         let taking = locks::take(&mut self.connection, &wanted);
         let taken = bounded("take free pipelines", STATEMENT_WITHIN, taking).await?;
         let here = plan.load(self.me);
-        for seat in taken.iter().filter_map(|unit| self.seats.get(unit)) {
-            if seat.place() != Place::Here {
-                let pipeline = &*seat.pipeline;
+        for assignment in taken.iter().filter_map(|unit| self.assignments.get(unit)) {
+            if assignment.place() != Location::Here {
+                let pipeline = &*assignment.pipeline;
                 tracing::info!(
                     pipeline,
                     "pipeline {pipeline} is carried here now: {here} of {} pipelines here",
-                    self.seats.len()
+                    self.assignments.len()
                 );
             }
-            seat.put(Place::Here);
+            assignment.put(Location::Here);
         }
         Ok(())
     }
 
     /// Tells the flows of all other pipelines which process runs them.
     fn tell(&self, now: &Look, plan: &Plan) {
-        for (unit, seat) in self.seats {
-            if matches!(seat.place(), Place::Here | Place::Leaving) {
+        for (unit, assignment) in self.assignments {
+            if matches!(assignment.place(), Location::Here | Location::Leaving) {
                 continue;
             }
-            let pipeline = &*seat.pipeline;
-            let carrier = now.snapshot.carriers.get(unit).copied();
-            let text = match (carrier, plan.carrier(*unit)) {
-                (Some(carrier), _) => {
-                    format!("pipeline {pipeline} is carried by {}", named(now, carrier))
+            let pipeline = &*assignment.pipeline;
+            let runner = now.snapshot.runners.get(unit).copied();
+            let text = match (runner, plan.runner(*unit)) {
+                (Some(runner), _) => {
+                    format!("pipeline {pipeline} is carried by {}", named(now, runner))
                 }
                 (None, Some(next)) => format!("pipeline {pipeline} goes to {}", named(now, next)),
                 (None, None) => format!("pipeline {pipeline} was let go a moment ago"),
             };
-            seat.put(Place::Elsewhere(text.into()));
+            assignment.put(Location::Elsewhere(text.into()));
         }
     }
 
     fn pause(&self, plan: &Plan) -> Duration {
         let mut pause = LOOK_EVERY;
-        for (unit, seat) in self.seats {
-            match seat.place() {
+        for (unit, assignment) in self.assignments {
+            match assignment.place() {
                 // No flow was attached: there is nothing to wait for.
-                Place::Leaving if seat.is_free() => return Duration::ZERO,
-                Place::Here | Place::Leaving => {}
-                _ if plan.carrier(*unit) == Some(self.me) => pause = EXPECTING_LOOK_EVERY,
+                Location::Leaving if assignment.is_free() => return Duration::ZERO,
+                Location::Here | Location::Leaving => {}
+                _ if plan.runner(*unit) == Some(self.me) => pause = EXPECTING_LOOK_EVERY,
                 _ => {}
             }
         }

@@ -15,7 +15,7 @@ const BEAT_BYTES_MAX: usize = 7_900;
 
 /// One heartbeat as it was heard.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Beat {
+pub(crate) struct Heartbeat {
     /// The LISTEN session that it speaks for.
     pub(crate) session: u64,
     /// Its number in that session.
@@ -33,7 +33,7 @@ struct Text<'a> {
     flows: BTreeMap<String, i64>,
 }
 
-impl Beat {
+impl Heartbeat {
     /// Reads a heartbeat; `None`: somebody else's words.
     pub(crate) fn parse(payload: &str) -> Option<Self> {
         let text: Text<'_> = serde_json::from_str(payload).ok()?;
@@ -78,9 +78,15 @@ mod tests {
             (0..500).map(|n| (Arc::from(format!("some_pipeline_{n}/some_sink")), n)).collect();
         let payloads = payloads(0xab, 7, &flows);
         assert!(payloads.len() > 1 && payloads.iter().all(|payload| payload.len() < 8_000));
-        let beats: Vec<_> = payloads.iter().map(|text| Beat::parse(text).unwrap()).collect();
-        assert!(beats.iter().zip(7..).all(|(beat, n)| beat.session == 0xab && beat.number == n));
-        assert_eq!(beats.iter().map(|beat| beat.flows.len()).sum::<usize>(), 500);
+        let heartbeats: Vec<_> =
+            payloads.iter().map(|text| Heartbeat::parse(text).unwrap()).collect();
+        assert!(
+            heartbeats
+                .iter()
+                .zip(7..)
+                .all(|(heartbeat, n)| heartbeat.session == 0xab && heartbeat.number == n)
+        );
+        assert_eq!(heartbeats.iter().map(|heartbeat| heartbeat.flows.len()).sum::<usize>(), 500);
     }
 
     #[test]
@@ -99,14 +105,14 @@ mod tests {
             r#"{"session":"00000000000000AB","n":1}"#,
             r#"{"session":"0","n":1}"#,
         ] {
-            assert_eq!(Beat::parse(text), None, "{text}");
+            assert_eq!(Heartbeat::parse(text), None, "{text}");
         }
     }
 
     proptest! {
         #[test]
         fn nothing_panics(payload in ".{0,300}") {
-            let _ = Beat::parse(&payload);
+            let _ = Heartbeat::parse(&payload);
         }
     }
 }

@@ -8,7 +8,7 @@ use pgherald_postgres::{
 };
 use sqlx::{PgConnection, Row};
 
-use super::{Pass, watch::count};
+use super::{LateSearch, watch::count};
 use crate::{
     TableName,
     attach::session_settings,
@@ -88,11 +88,11 @@ pub async fn late_list(
     flow: &mut impl FnMut(&LateFlow),
     row: &mut impl FnMut(&LateFlow, LateRow),
 ) -> Result<(), PostgresError> {
-    let mut desk = Desk::open(postgres).await?;
-    for (table, cursor) in desk.late(filter).await? {
-        let told = desk.flow(&table, &cursor).await?;
+    let mut admin = LateAdmin::open(postgres).await?;
+    for (table, cursor) in admin.late(filter).await? {
+        let told = admin.flow(&table, &cursor).await?;
         flow(&told);
-        desk.rows(&table, &cursor, &mut |late| row(&told, late)).await?;
+        admin.rows(&table, &cursor, &mut |late| row(&told, late)).await?;
     }
     Ok(())
 }
@@ -105,11 +105,11 @@ pub async fn late_send(
     postgres: &PostgresSettings,
     filter: &LateFilter,
 ) -> Result<Vec<LateDone>, PostgresError> {
-    let mut desk = Desk::open(postgres).await?;
+    let mut admin = LateAdmin::open(postgres).await?;
     let mut done = Vec::new();
-    for (table, cursor) in desk.late(filter).await? {
-        let LateFlow { rows, .. } = desk.flow(&table, &cursor).await?;
-        desk.decide(
+    for (table, cursor) in admin.late(filter).await? {
+        let LateFlow { rows, .. } = admin.flow(&table, &cursor).await?;
+        admin.decide(
             &cursor,
             "missing = missing + late, seen_missing = seen_missing + late, token = gen_random_uuid()",
         )
@@ -127,26 +127,26 @@ pub async fn late_drop(
     postgres: &PostgresSettings,
     filter: &LateFilter,
 ) -> Result<LateDropped, PostgresError> {
-    let mut desk = Desk::open(postgres).await?;
+    let mut admin = LateAdmin::open(postgres).await?;
     let mut dropped = LateDropped { flows: Vec::new(), deleted: 0 };
-    let late = desk.late(filter).await?;
+    let late = admin.late(filter).await?;
     for (table, cursor) in &late {
-        let LateFlow { rows, .. } = desk.flow(table, cursor).await?;
-        desk.decide(cursor, "seen_missing = seen_missing + late").await?;
+        let LateFlow { rows, .. } = admin.flow(table, cursor).await?;
+        admin.decide(cursor, "seen_missing = seen_missing + late").await?;
         let (pipeline, sink) = (cursor.pipeline.clone(), cursor.sink.clone());
         dropped.flows.push(LateDone { pipeline, sink, rows });
     }
     for (table, cursor) in &late {
-        dropped.deleted += desk.delete(table, cursor).await?;
+        dropped.deleted += admin.delete(table, cursor).await?;
     }
     Ok(dropped)
 }
 
-struct Desk {
+struct LateAdmin {
     connection: PgConnection,
 }
 
-impl Desk {
+impl LateAdmin {
     async fn open(postgres: &PostgresSettings) -> Result<Self, PostgresError> {
         let (mut connection, _) = open(postgres, Purpose::Outbox, None).await?;
         let settings = session_settings() + "; SET statement_timeout = 0";
@@ -266,9 +266,9 @@ async fn find(connection: &mut PgConnection, table: &TableName) -> Result<Look, 
     }
     let told = |cursor: &&Cursor| cursor.baseline.seen.is_some() && cursor.baseline.same_node;
     for cursor in first.cursors.iter().filter(told) {
-        if let Some(mut pass) = Pass::below(&first, cursor, None) {
-            while pass.page(connection, table).await? {}
-            pass.keep_found(connection, table).await?;
+        if let Some(mut search) = LateSearch::below(&first, cursor, None) {
+            while search.page(connection, table).await? {}
+            search.keep_found(connection, table).await?;
         }
     }
     look(connection, table).await

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use pgherald_core::Backoff;
 use pgherald_postgres::{
-    PostgresError, PostgresSettings, Purpose, Wire, bounded, open_wire, query,
+    ListenConnection, PostgresError, PostgresSettings, Purpose, bounded, open_listen_connection,
+    query,
 };
 use sqlx::{PgConnection, Row};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -17,21 +18,21 @@ use crate::{
     server::{DOORBELL, TableFacts},
 };
 
-/// How often the porter looks whether all is as it was.
+/// How often the waker looks whether all is as it was.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Keeps the doorbell of one outbox, for as long as it is polled. Faults are retried; until then
 /// flows that wait poll.
-pub(crate) struct Porter {
+pub(crate) struct Waker {
     postgres: PostgresSettings,
     table: TableName,
     bell: Arc<Bell>,
 }
 
-/// The porter's session.
+/// The waker's session.
 struct Watch<'a> {
-    porter: &'a Porter,
-    wire: Wire,
+    waker: &'a Waker,
+    connection: ListenConnection,
     facts: TableFacts,
     /// This session holds the doorbell's lock. Otherwise, if the bell is armed, another process's
     /// reader that sleeps does.
@@ -39,7 +40,7 @@ struct Watch<'a> {
     beats_at: Instant,
 }
 
-impl Porter {
+impl Waker {
     pub(crate) fn new(postgres: PostgresSettings, table: TableName, bell: Arc<Bell>) -> Self {
         Self { postgres, table, bell }
     }
@@ -51,7 +52,7 @@ impl Porter {
                 Ok(watch) => watch.run().await,
                 Err(fault) => fault,
             };
-            tracing::debug!(table = %self.table, error = %fault, "the outbox's porter starts again");
+            tracing::debug!(table = %self.table, error = %fault, "the outbox's waker starts again");
             self.bell.ring();
             tokio::select! {
                 () = sleep(backoff.cap) => {}
@@ -70,21 +71,26 @@ impl Porter {
 }
 
 impl<'a> Watch<'a> {
-    async fn begin(porter: &'a Porter) -> Result<Self, PostgresError> {
-        let (mut wire, _) = open_wire(&porter.postgres, Purpose::Outbox).await?;
-        let connecting = wire.connection();
-        let connection =
-            bounded("begin the porter's session", STATEMENT_WITHIN, connecting).await?;
-        let facts = TableFacts::require(connection, &porter.table).await?;
+    async fn begin(waker: &'a Waker) -> Result<Self, PostgresError> {
+        let (mut listening, _) = open_listen_connection(&waker.postgres, Purpose::Outbox).await?;
+        let connecting = listening.connection();
+        let connection = bounded("begin the waker's session", STATEMENT_WITHIN, connecting).await?;
+        let facts = TableFacts::require(connection, &waker.table).await?;
         let looking = bell_is_there(connection, &facts);
         let there = bounded("look for the doorbell", STATEMENT_WITHIN, looking).await?;
-        porter.bell.set_absent(!there);
+        waker.bell.set_absent(!there);
         let beginning = async {
-            wire.query(&session_settings()).await?;
-            wire.listen([&Arc::from(DOORBELL_CHANNEL)]).await
+            listening.query(&session_settings()).await?;
+            listening.listen([&Arc::from(DOORBELL_CHANNEL)]).await
         };
-        bounded("begin the outbox porter's session", STATEMENT_WITHIN, beginning).await?;
-        Ok(Self { porter, wire, facts, holds_lock: false, beats_at: Instant::now() + HEARTBEAT })
+        bounded("begin the outbox waker's session", STATEMENT_WITHIN, beginning).await?;
+        Ok(Self {
+            waker,
+            connection: listening,
+            facts,
+            holds_lock: false,
+            beats_at: Instant::now() + HEARTBEAT,
+        })
     }
 
     async fn run(mut self) -> PostgresError {
@@ -97,9 +103,9 @@ impl<'a> Watch<'a> {
 
     async fn step(&mut self) -> Result<(), PostgresError> {
         let tick = Instant::now() + TICK;
-        let bell = &self.porter.bell;
+        let bell = &self.waker.bell;
         let heard = tokio::select! {
-            heard = self.wire.next() => Some(heard?),
+            heard = self.connection.next() => Some(heard?),
             () = bell.wanted.notified() => None,
             () = sleep_until(tick) => {
                 return self.tick().await;
@@ -114,9 +120,9 @@ impl<'a> Watch<'a> {
 
     /// Takes the lock for those who want to sleep, or finds that another sleeper has it.
     async fn arm(&mut self) -> Result<(), PostgresError> {
-        if !self.porter.bell.is_armed() {
+        if !self.waker.bell.is_armed() {
             let armed = self.try_lock().await?;
-            self.porter.bell.answer(armed);
+            self.waker.bell.answer(armed);
         }
         Ok(())
     }
@@ -131,7 +137,8 @@ impl<'a> Watch<'a> {
              THEN 1 ELSE 0 END",
             key = table.cast_signed(),
         );
-        let rows = bounded("arm the doorbell", STATEMENT_WITHIN, self.wire.query(&sql)).await?;
+        let rows =
+            bounded("arm the doorbell", STATEMENT_WITHIN, self.connection.query(&sql)).await?;
         let answer: i32 = rows.first().and_then(|row| row.try_get(0).ok()).unwrap_or(0);
         self.holds_lock = answer == 2;
         Ok(answer > 0)
@@ -139,27 +146,29 @@ impl<'a> Watch<'a> {
 
     /// Everybody wakes; whoever inserts from now on need not ring.
     async fn rung(&mut self) -> Result<(), PostgresError> {
-        self.porter.bell.ring();
+        self.waker.bell.ring();
         if !std::mem::take(&mut self.holds_lock) {
             return Ok(());
         }
         let key = self.facts.table.cast_signed();
         let sql = format!("SELECT pg_advisory_unlock({DOORBELL}, {key})");
-        bounded("disarm the doorbell", STATEMENT_WITHIN, self.wire.query(&sql)).await.map(drop)
+        bounded("disarm the doorbell", STATEMENT_WITHIN, self.connection.query(&sql))
+            .await
+            .map(drop)
     }
 
     /// Another process's sleeper may have woken without a ring: then nobody holds the lock.
     async fn tick(&mut self) -> Result<(), PostgresError> {
-        if self.porter.bell.is_armed() && !self.holds_lock {
+        if self.waker.bell.is_armed() && !self.holds_lock {
             let armed = self.try_lock().await?;
-            self.porter.bell.answer(armed);
+            self.waker.bell.answer(armed);
             return Ok(());
         }
         if Instant::now() < self.beats_at {
             return Ok(());
         }
         self.beats_at = Instant::now() + HEARTBEAT;
-        let beating = self.wire.query("SELECT 1");
+        let beating = self.connection.query("SELECT 1");
         bounded("send a heartbeat", STATEMENT_WITHIN, beating).await.map(drop)
     }
 }

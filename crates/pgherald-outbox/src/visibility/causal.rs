@@ -12,7 +12,7 @@ use super::{Held, Scan, Taken};
 use crate::{
     position::Position,
     ranges::Ranges,
-    writers::{Writer, Writers},
+    writers::{OpenWriter, Writers},
 };
 
 /// With so many missing ranges nothing above them is read until some are settled, as in strict
@@ -33,7 +33,7 @@ pub(crate) struct Causal {
 /// Missing ids, and the writers of which one may own each.
 #[derive(Debug)]
 struct Bound {
-    owners: BTreeSet<Writer>,
+    owners: BTreeSet<OpenWriter>,
     ids: Ranges,
 }
 

@@ -37,7 +37,7 @@ enum Step {
 
 struct Run {
     database: Database,
-    fence: Fence,
+    visibility: Visibility,
     order: Order,
     reader: Reader,
     step: Step,
@@ -53,7 +53,7 @@ impl Run {
     fn new(order: Order, reader: Reader) -> Self {
         Self {
             database: Database::new(),
-            fence: Fence::new(order, Position::default()),
+            visibility: Visibility::new(order, Position::default()),
             order,
             reader,
             step: Step::Newest,
@@ -66,7 +66,7 @@ impl Run {
 
     fn read_on(&mut self, dice: &mut Dice) {
         match self.step {
-            Step::Newest if !self.fence.wants_writers() => self.step = Step::Read,
+            Step::Newest if !self.visibility.wants_writers() => self.step = Step::Read,
             Step::Newest => {
                 match self.reader {
                     Reader::NewestIdLast => self.writers.open = self.open_writers(),
@@ -79,7 +79,7 @@ impl Run {
                     Reader::NewestIdLast => self.writers.last = self.database.newest(),
                     _ => self.writers.open = self.open_writers(),
                 }
-                self.fence.observe(&self.writers);
+                self.visibility.observe(&self.writers);
                 self.step = Step::Read;
             }
             Step::Read => {
@@ -96,11 +96,11 @@ impl Run {
         }
     }
 
-    fn open_writers(&self) -> std::collections::BTreeMap<Writer, Option<i32>> {
+    fn open_writers(&self) -> std::collections::BTreeMap<OpenWriter, Option<i32>> {
         let open = self.database.open_writers();
         match self.reader {
             Reader::ByProcess => {
-                let other = |(writer, pid): (Writer, Option<i32>)| match pid {
+                let other = |(writer, pid): (OpenWriter, Option<i32>)| match pid {
                     Some(pid) => (writer, Some(pid)),
                     None => (writer.of_another_process(), None),
                 };
@@ -111,29 +111,29 @@ impl Run {
     }
 
     fn read(&mut self, snapshot: Snapshot, dice: &mut Dice) {
-        let Some(scan) = self.fence.scan() else { return };
+        let Some(scan) = self.visibility.scan() else { return };
         let mut ids = self.database.visible(&scan, snapshot);
         let room = dice.below(6) + 1;
         let complete = ids.len() <= room;
         ids.truncate(room);
         self.delivered.extend(&ids);
-        self.fence.take(Taken { ids: &ids, complete });
+        self.visibility.take(Taken { ids: &ids, complete });
         match self.reader {
             Reader::DeadAtOnce => {
-                let high = self.fence.position().high;
+                let high = self.visibility.position().high;
                 let position = Position { high, missing: Ranges::default() };
-                self.fence = Fence::new(self.order, position);
+                self.visibility = Visibility::new(self.order, position);
             }
-            Reader::BoundTooEarly => self.fence.observe(&self.writers),
+            Reader::BoundTooEarly => self.visibility.observe(&self.writers),
             _ => {}
         }
     }
 
     /// The session is lost: a new one reads on from the position, which the database kept.
     fn attach_again(&mut self) {
-        let checkpoint = self.fence.position().to_checkpoint();
+        let checkpoint = self.visibility.position().to_checkpoint();
         let position = Position::from_checkpoint(&checkpoint).unwrap();
-        self.fence = Fence::new(self.order, position);
+        self.visibility = Visibility::new(self.order, position);
         (self.step, self.writers) = (Step::Newest, Writers::default());
         self.before_lock = None;
         self.attaches += 1;
@@ -171,8 +171,8 @@ fn race(order: Order, reader: Reader, dice: &[u16]) -> Result<(), String> {
     for _ in 0..600 {
         run.read_on(&mut dice);
     }
-    if run.fence.is_waiting() {
-        return Err(format!("never settles: {:?}", run.fence));
+    if run.visibility.is_waiting() {
+        return Err(format!("never settles: {:?}", run.visibility));
     }
     run.verdict()
 }
@@ -218,72 +218,77 @@ fn wrong_readers_fail_the_same_race() {
     }
 }
 
-fn writers(last: i64, open: &[(Writer, Option<i32>)]) -> Writers {
+fn writers(last: i64, open: &[(OpenWriter, Option<i32>)]) -> Writers {
     Writers { last, open: open.iter().copied().collect() }
 }
 
 #[test]
 fn causal_does_not_wait_for_a_long_writer_and_forgets_what_was_rolled_back() {
-    let mut fence = Fence::new(Order::Causal, Position::default());
-    assert!(!fence.wants_writers(), "nothing is missing: one statement a poll");
-    fence.take(Taken { ids: &[2, 4], complete: true });
-    assert_eq!(fence.position().missing.to_multirange(), "{[1,2),[3,4)}");
-    let (long, short) = (Writer::new(3, 7), Writer::new(4, 9));
-    fence.observe(&writers(4, &[(long, Some(1)), (short, Some(2))]));
-    fence.take(Taken { ids: &[5], complete: true });
-    assert_eq!(fence.position().missing.len(), 2, "either may own either");
-    fence.observe(&writers(5, &[(long, None)]));
-    fence.take(Taken { ids: &[1], complete: true });
-    assert_eq!(fence.position().missing.to_multirange(), "{[3,4)}", "prepared is not gone");
-    fence.observe(&writers(5, &[]));
-    fence.take(Taken { ids: &[], complete: true });
-    assert_eq!(fence.position(), &Position { high: 5, missing: Ranges::default() });
-    assert!(!fence.is_waiting());
+    let mut visibility = Visibility::new(Order::Causal, Position::default());
+    assert!(!visibility.wants_writers(), "nothing is missing: one statement a poll");
+    visibility.take(Taken { ids: &[2, 4], complete: true });
+    assert_eq!(visibility.position().missing.to_multirange(), "{[1,2),[3,4)}");
+    let (long, short) = (OpenWriter::new(3, 7), OpenWriter::new(4, 9));
+    visibility.observe(&writers(4, &[(long, Some(1)), (short, Some(2))]));
+    visibility.take(Taken { ids: &[5], complete: true });
+    assert_eq!(visibility.position().missing.len(), 2, "either may own either");
+    visibility.observe(&writers(5, &[(long, None)]));
+    visibility.take(Taken { ids: &[1], complete: true });
+    assert_eq!(visibility.position().missing.to_multirange(), "{[3,4)}", "prepared is not gone");
+    visibility.observe(&writers(5, &[]));
+    visibility.take(Taken { ids: &[], complete: true });
+    assert_eq!(visibility.position(), &Position { high: 5, missing: Ranges::default() });
+    assert!(!visibility.is_waiting());
 }
 
 #[test]
 fn causal_behaves_as_strict_past_its_cap() {
-    let mut fence = Fence::new(Order::Causal, Position::default());
+    let mut visibility = Visibility::new(Order::Causal, Position::default());
     let ids: Vec<i64> = (1..=causal::MISSING_RANGES_MAX as i64).map(|n| n * 2).collect();
-    fence.take(Taken { ids: &ids, complete: true });
-    let long = Writer::new(3, 7);
-    fence.observe(&writers(30_000, &[(long, Some(41))]));
-    let scan = fence.scan().unwrap();
+    visibility.take(Taken { ids: &ids, complete: true });
+    let long = OpenWriter::new(3, 7);
+    visibility.observe(&writers(30_000, &[(long, Some(41))]));
+    let scan = visibility.scan().unwrap();
     assert_eq!((scan.above, scan.missing.len()), (None, causal::MISSING_RANGES_MAX));
-    assert_eq!(fence.held(), Some(Held { writer: long, pid: Some(41) }));
-    fence.observe(&writers(30_000, &[]));
-    fence.take(Taken { ids: &[1, 3], complete: true });
-    assert!(fence.position().missing.is_empty() && fence.scan().unwrap().above.is_some());
+    assert_eq!(visibility.held(), Some(Held { writer: long, pid: Some(41) }));
+    visibility.observe(&writers(30_000, &[]));
+    visibility.take(Taken { ids: &[1, 3], complete: true });
+    assert!(visibility.position().missing.is_empty() && visibility.scan().unwrap().above.is_some());
 }
 
 #[test]
 fn strict_waits_for_the_oldest_writer_and_names_it() {
-    let mut fence = Fence::new(Order::Strict, Position { high: 10, missing: Ranges::default() });
-    let old = Writer::new(3, 7);
-    fence.observe(&writers(20, &[(old, Some(5))]));
-    assert_eq!(fence.scan(), None, "it may own everything above the cursor");
-    assert_eq!(fence.held(), Some(Held { writer: old, pid: Some(5) }));
-    fence.observe(&writers(22, &[(Writer::new(4, 1), Some(6))]));
-    assert_eq!(fence.scan().unwrap().through, Some(20), "new ones took ids above the last look's");
-    fence.take(Taken { ids: &[11, 15], complete: true });
-    assert_eq!(fence.position().high, 20);
-    fence.observe(&writers(22, &[]));
-    fence.take(Taken { ids: &[], complete: true });
-    assert_eq!((fence.position().high, fence.held()), (22, None));
+    let mut visibility =
+        Visibility::new(Order::Strict, Position { high: 10, missing: Ranges::default() });
+    let old = OpenWriter::new(3, 7);
+    visibility.observe(&writers(20, &[(old, Some(5))]));
+    assert_eq!(visibility.scan(), None, "it may own everything above the cursor");
+    assert_eq!(visibility.held(), Some(Held { writer: old, pid: Some(5) }));
+    visibility.observe(&writers(22, &[(OpenWriter::new(4, 1), Some(6))]));
+    assert_eq!(
+        visibility.scan().unwrap().through,
+        Some(20),
+        "new ones took ids above the last look's"
+    );
+    visibility.take(Taken { ids: &[11, 15], complete: true });
+    assert_eq!(visibility.position().high, 20);
+    visibility.observe(&writers(22, &[]));
+    visibility.take(Taken { ids: &[], complete: true });
+    assert_eq!((visibility.position().high, visibility.held()), (22, None));
 }
 
 #[test]
 fn the_order_can_be_changed_between_attachments() {
     let missing = [(3, 3), (7, 8)].into_iter().collect();
-    let mut fence = Fence::new(Order::Strict, Position { high: 10, missing });
-    let old = Writer::new(3, 7);
-    fence.observe(&writers(12, &[(old, Some(5))]));
-    assert_eq!(fence.scan(), None);
-    fence.observe(&writers(12, &[]));
-    let scan = fence.scan().unwrap();
+    let mut visibility = Visibility::new(Order::Strict, Position { high: 10, missing });
+    let old = OpenWriter::new(3, 7);
+    visibility.observe(&writers(12, &[(old, Some(5))]));
+    assert_eq!(visibility.scan(), None);
+    visibility.observe(&writers(12, &[]));
+    let scan = visibility.scan().unwrap();
     assert_eq!((scan.missing.len(), scan.above, scan.through), (2, Some(10), Some(12)));
-    fence.take(Taken { ids: &[7], complete: false });
-    assert_eq!(fence.position().missing.to_multirange(), "{[8,9)}");
-    fence.take(Taken { ids: &[12], complete: true });
-    assert_eq!(fence.position(), &Position { high: 12, missing: Ranges::default() });
+    visibility.take(Taken { ids: &[7], complete: false });
+    assert_eq!(visibility.position().missing.to_multirange(), "{[8,9)}");
+    visibility.take(Taken { ids: &[12], complete: true });
+    assert_eq!(visibility.position(), &Position { high: 12, missing: Ranges::default() });
 }

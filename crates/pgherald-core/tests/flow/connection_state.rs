@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 use pgherald_core::{
-    Batch, Event, Flow, FlowState, FlowStatus, Only, Opened, Outcome, Published, Sink, SinkError,
-    Standing, Writer,
+    Batch, ConnectionState, Event, Flow, FlowState, FlowStatus, Only, Opened, Outcome, Published,
+    Sink, SinkError, Writer,
 };
 use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -16,7 +16,7 @@ use crate::tap::{Tap, settings};
 #[derive(Clone)]
 struct Full {
     room: CancellationToken,
-    standing: watch::Sender<Standing>,
+    connection_state: watch::Sender<ConnectionState>,
 }
 
 impl Sink for Full {
@@ -43,8 +43,8 @@ impl Writer for Full {
         std::future::pending().boxed()
     }
 
-    fn standing(&self) -> Option<watch::Receiver<Standing>> {
-        Some(self.standing.subscribe())
+    fn connection_state(&self) -> Option<watch::Receiver<ConnectionState>> {
+        Some(self.connection_state.subscribe())
     }
 }
 
@@ -56,7 +56,7 @@ async fn until(status: &mut watch::Receiver<FlowStatus>, is: impl Fn(&FlowStatus
 #[tokio::test(start_paused = true)]
 async fn a_publish_that_waits_does_not_hide_a_lost_connection() {
     let stop = CancellationToken::new();
-    let sink = Full { room: CancellationToken::new(), standing: watch::Sender::new(None) };
+    let sink = Full { room: CancellationToken::new(), connection_state: watch::Sender::new(None) };
     let flow = Flow::new(settings(), Arc::new(Tap::new(1, &stop)), Arc::new(sink.clone()));
     let mut status = flow.status();
     let knocks = async {
@@ -64,10 +64,10 @@ async fn a_publish_that_waits_does_not_hide_a_lost_connection() {
             now.reason.as_deref().is_some_and(|reason| reason.contains(words))
         };
         until(&mut status, |now| why(now, "has waited longer")).await;
-        sink.standing.send_replace(Some("nobody answers".into()));
+        sink.connection_state.send_replace(Some("nobody answers".into()));
         let gone = |now: &FlowStatus| why(now, "nobody answers");
         until(&mut status, |now| now.state == FlowState::Stalled && gone(now)).await;
-        sink.standing.send_replace(None);
+        sink.connection_state.send_replace(None);
         until(&mut status, |now| why(now, "has waited longer")).await;
         sink.room.cancel();
         until(&mut status, |now| now.ready).await;

@@ -9,10 +9,10 @@ use std::{
 use pgherald_core::GapReason;
 use pgherald_postgres::from_micros;
 
-use crate::{beat::Beat, slot::Slot};
+use crate::{heartbeat::Heartbeat, slot::Slot};
 
 /// Where the next gap of each flow begins, and why.
-pub(crate) struct Memory {
+pub(crate) struct NextGaps {
     places: HashMap<Arc<str>, usize>,
     flows: Vec<Flow>,
 }
@@ -21,13 +21,13 @@ pub(crate) struct Memory {
 struct Flow {
     /// Whatever was committed before this time was heard by this process, or lies in an older gap.
     covered: Option<SystemTime>,
-    /// How the latest session of this process that carried the flow ended.
+    /// How the latest session of this process that ran the flow ended.
     ended: Option<GapReason>,
     /// Another session held the lock since then.
     taken: bool,
     /// The server process that holds the lock, as far as this process knows.
     holder: Option<i32>,
-    /// How far that carrier had settled, by its latest heartbeat.
+    /// How far that owner had settled, by its latest heartbeat.
     settled: Option<SystemTime>,
     /// What other server processes said, in case one of them turns out to be the holder.
     unproven: VecDeque<(i32, SystemTime)>,
@@ -36,7 +36,7 @@ struct Flow {
 /// Any role may announce anything: so many strangers are remembered for a flow.
 const UNPROVEN_MAX: usize = 4;
 
-impl Memory {
+impl NextGaps {
     pub(crate) fn new(slots: &[Arc<Slot>]) -> Self {
         let places = slots.iter().enumerate().map(|(place, slot)| (Arc::clone(&slot.name), place));
         Self { places: places.collect(), flows: vec![Flow::default(); slots.len()] }
@@ -45,8 +45,8 @@ impl Memory {
     /// Another session's heartbeat, announced by the server process `sender`. Untrusted: flows of
     /// others are passed over, nobody can have settled what is later than `now`, and only the
     /// holder of a flow's lock speaks for it.
-    pub(crate) fn heard(&mut self, beat: &Beat, sender: i32, now: SystemTime) {
-        for (name, settled) in &beat.flows {
+    pub(crate) fn heard(&mut self, heartbeat: &Heartbeat, sender: i32, now: SystemTime) {
+        for (name, settled) in &heartbeat.flows {
             if let Some(place) = self.places.get(name.as_str()) {
                 self.flows[*place].heard(sender, from_micros(*settled).min(now));
             }
@@ -67,7 +67,7 @@ impl Memory {
         self.flows[flow].covered = Some(at);
     }
 
-    /// The session that carried the flow ended, for that reason.
+    /// The session that ran the flow ended, for that reason.
     pub(crate) fn ended(&mut self, flow: usize, reason: GapReason) {
         self.flows[flow].ended = Some(reason);
     }
@@ -120,61 +120,61 @@ mod tests {
         SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)
     }
 
-    fn memory() -> Memory {
-        Memory {
+    fn next_gaps() -> NextGaps {
+        NextGaps {
             places: HashMap::from([(Arc::from("p/a"), 0), (Arc::from("p/b"), 1)]),
             flows: vec![Flow::default(); 2],
         }
     }
 
-    fn beat(settled: u64) -> Beat {
+    fn heartbeat(settled: u64) -> Heartbeat {
         let settled = i64::try_from(settled * 1_000_000).unwrap();
         let flows = vec![("p/a".to_owned(), settled), ("p/foreign".to_owned(), 1)];
-        Beat { session: 1, number: 1, flows }
+        Heartbeat { session: 1, number: 1, flows }
     }
 
     #[test]
     fn the_first_session_knows_nothing() {
-        assert_eq!(memory().open(0), (GapReason::Start, None));
+        assert_eq!(next_gaps().open(0), (GapReason::Start, None));
     }
 
     #[test]
     fn a_lost_session_begins_at_its_last_echo() {
-        let mut memory = memory();
-        memory.open(0);
-        memory.covered(0, at(5));
-        memory.ended(0, GapReason::Deaf);
-        assert_eq!(memory.open(0), (GapReason::Deaf, Some(at(5))));
-        assert_eq!(memory.open(1), (GapReason::Start, None), "flows are told apart");
+        let mut next_gaps = next_gaps();
+        next_gaps.open(0);
+        next_gaps.covered(0, at(5));
+        next_gaps.ended(0, GapReason::Deaf);
+        assert_eq!(next_gaps.open(0), (GapReason::Deaf, Some(at(5))));
+        assert_eq!(next_gaps.open(1), (GapReason::Start, None), "flows are told apart");
     }
 
     #[test]
     fn a_takeover_begins_where_the_other_had_settled() {
-        let mut memory = memory();
-        memory.heard(&beat(7), 70, at(100));
-        memory.taken(0, Some(70));
-        assert_eq!(memory.open(0), (GapReason::Takeover, Some(at(7))));
+        let mut next_gaps = next_gaps();
+        next_gaps.heard(&heartbeat(7), 70, at(100));
+        next_gaps.taken(0, Some(70));
+        assert_eq!(next_gaps.open(0), (GapReason::Takeover, Some(at(7))));
         // We carried it, somebody else did, and we do again.
-        memory.covered(0, at(20));
-        memory.ended(0, GapReason::Disconnect);
-        memory.taken(0, None);
-        assert_eq!(memory.open(0), (GapReason::Takeover, Some(at(20))));
+        next_gaps.covered(0, at(20));
+        next_gaps.ended(0, GapReason::Disconnect);
+        next_gaps.taken(0, None);
+        assert_eq!(next_gaps.open(0), (GapReason::Takeover, Some(at(20))));
     }
 
     #[test]
     fn nobody_settles_the_future() {
-        let mut memory = memory();
-        memory.taken(0, Some(70));
-        memory.heard(&beat(1_000), 70, at(100));
-        assert_eq!(memory.open(0), (GapReason::Takeover, Some(at(100))));
+        let mut next_gaps = next_gaps();
+        next_gaps.taken(0, Some(70));
+        next_gaps.heard(&heartbeat(1_000), 70, at(100));
+        assert_eq!(next_gaps.open(0), (GapReason::Takeover, Some(at(100))));
     }
 
     #[test]
     fn only_the_holder_of_the_lock_is_believed() {
-        let mut memory = memory();
-        memory.taken(0, Some(70));
-        memory.heard(&beat(7), 70, at(100));
-        memory.heard(&beat(50), 666, at(100));
-        assert_eq!(memory.open(0), (GapReason::Takeover, Some(at(7))));
+        let mut next_gaps = next_gaps();
+        next_gaps.taken(0, Some(70));
+        next_gaps.heard(&heartbeat(7), 70, at(100));
+        next_gaps.heard(&heartbeat(50), 666, at(100));
+        assert_eq!(next_gaps.open(0), (GapReason::Takeover, Some(at(7))));
     }
 }

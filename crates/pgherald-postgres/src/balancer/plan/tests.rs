@@ -2,14 +2,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// `candidates` and `carrier` (0: nobody) of each pipeline.
+/// `candidates` and `runner` (0: nobody) of each pipeline.
 fn snapshot(units: &[(&[Member], Member)]) -> Snapshot {
     let mut snapshot = Snapshot::default();
-    for (number, (candidates, carrier)) in units.iter().enumerate() {
-        let unit = Unit(number as u32);
+    for (number, (candidates, runner)) in units.iter().enumerate() {
+        let unit = PipelineId(number as u32);
         snapshot.candidates.insert(unit, candidates.iter().copied().collect());
-        if *carrier != 0 {
-            snapshot.carriers.insert(unit, *carrier);
+        if *runner != 0 {
+            snapshot.runners.insert(unit, *runner);
         }
     }
     snapshot
@@ -23,14 +23,14 @@ fn loads(plan: &Plan, members: &[Member]) -> Vec<usize> {
 fn moved(snapshot: &Snapshot, plan: &Plan) -> usize {
     let settled =
         snapshot.candidates.keys().filter_map(|unit| Some((unit, snapshot.settled(*unit)?)));
-    settled.filter(|(unit, carrier)| plan.carrier(**unit) != Some(*carrier)).count()
+    settled.filter(|(unit, runner)| plan.runner(**unit) != Some(*runner)).count()
 }
 
 #[test]
 fn the_first_process_takes_everything() {
     let now = snapshot(&[(&[7], 0), (&[7], 0), (&[7], 0)]);
     let plan = Plan::of(&now);
-    assert_eq!((plan.load(7), plan.carrier(Unit(2))), (3, Some(7)));
+    assert_eq!((plan.load(7), plan.runner(PipelineId(2))), (3, Some(7)));
 }
 
 #[test]
@@ -38,7 +38,7 @@ fn a_second_process_gets_half_and_a_third_a_third() {
     let two = snapshot(&[(&[1, 2][..], 1); 6]);
     let plan = Plan::of(&two);
     assert_eq!((loads(&plan, &[1, 2]), moved(&two, &plan)), (vec![3, 3], 3));
-    let shared = [1, 1, 1, 2, 2, 2].map(|carrier| (&[1, 2, 3][..], carrier));
+    let shared = [1, 1, 1, 2, 2, 2].map(|runner| (&[1, 2, 3][..], runner));
     let three = snapshot(&shared);
     let plan = Plan::of(&three);
     assert_eq!((loads(&plan, &[1, 2, 3]), moved(&three, &plan)), (vec![2, 2, 2], 2));
@@ -64,10 +64,10 @@ fn a_pipeline_goes_only_where_it_is_known() {
     // 2 knows one of them; 1 carries four.
     let now = snapshot(&[(&[1], 1), (&[1], 1), (&[1, 2], 1), (&[1], 1)]);
     let plan = Plan::of(&now);
-    assert_eq!((plan.carrier(Unit(2)), loads(&plan, &[1, 2])), (Some(2), vec![3, 1]));
+    assert_eq!((plan.runner(PipelineId(2)), loads(&plan, &[1, 2])), (Some(2), vec![3, 1]));
     // Nobody knows it any more.
     let now = snapshot(&[(&[], 1), (&[2], 0)]);
-    assert_eq!(Plan::of(&now).carrier(Unit(0)), None);
+    assert_eq!(Plan::of(&now).runner(PipelineId(0)), None);
 }
 
 #[test]
@@ -82,10 +82,10 @@ fn anything() -> impl Strategy<Value = Snapshot> {
     let unit = (prop::collection::btree_set(1..6_i32, 0..5), 0..7_i32);
     prop::collection::vec(unit, 0..12).prop_map(|units| {
         let mut snapshot = Snapshot::default();
-        for (number, (candidates, carrier)) in units.into_iter().enumerate() {
-            snapshot.candidates.insert(Unit(number as u32), candidates);
-            if carrier != 0 {
-                snapshot.carriers.insert(Unit(number as u32), carrier);
+        for (number, (candidates, runner)) in units.into_iter().enumerate() {
+            snapshot.candidates.insert(PipelineId(number as u32), candidates);
+            if runner != 0 {
+                snapshot.runners.insert(PipelineId(number as u32), runner);
             }
         }
         snapshot
@@ -94,17 +94,17 @@ fn anything() -> impl Strategy<Value = Snapshot> {
 
 /// Every process knows every pipeline.
 fn equals() -> impl Strategy<Value = (usize, Snapshot)> {
-    (1..6_i32, prop::collection::vec(0..7_i32, 0..20)).prop_map(|(members, carriers)| {
+    (1..6_i32, prop::collection::vec(0..7_i32, 0..20)).prop_map(|(members, runners)| {
         let all: Vec<Member> = (1..=members).collect();
         let units: Vec<(&[Member], Member)> =
-            carriers.iter().map(|carrier| (&all[..], *carrier)).collect();
+            runners.iter().map(|runner| (&all[..], *runner)).collect();
         (all.len(), snapshot(&units))
     })
 }
 
 /// What the next look shows when every process has done what the plan says.
 fn carried_out(now: &Snapshot, plan: &Plan) -> Snapshot {
-    Snapshot { candidates: now.candidates.clone(), carriers: plan.carriers.clone() }
+    Snapshot { candidates: now.candidates.clone(), runners: plan.runners.clone() }
 }
 
 proptest! {
@@ -112,21 +112,21 @@ proptest! {
     fn only_candidates_carry_and_nothing_is_left_over(now in anything()) {
         let plan = Plan::of(&now);
         for (unit, candidates) in &now.candidates {
-            match plan.carrier(*unit) {
-                Some(carrier) => prop_assert!(candidates.contains(&carrier)),
+            match plan.runner(*unit) {
+                Some(runner) => prop_assert!(candidates.contains(&runner)),
                 None => prop_assert!(candidates.is_empty()),
             }
         }
         let carried: usize = plan.loads.values().sum();
-        prop_assert_eq!(carried, plan.carriers.len());
+        prop_assert_eq!(carried, plan.runners.len());
     }
 
     #[test]
     fn nobody_could_give_one_to_a_process_with_two_less(now in anything()) {
         let plan = Plan::of(&now);
-        for (unit, carrier) in &plan.carriers {
+        for (unit, runner) in &plan.runners {
             for other in &now.candidates[unit] {
-                prop_assert!(plan.load(*carrier) < plan.load(*other) + 2);
+                prop_assert!(plan.load(*runner) < plan.load(*other) + 2);
             }
         }
     }
@@ -143,8 +143,8 @@ proptest! {
         let plan = Plan::of(&now);
         let (units, mut held) = (now.candidates.len(), vec![0_usize; members]);
         for unit in now.candidates.keys() {
-            if let Some(carrier) = now.settled(*unit) {
-                held[carrier as usize - 1] += 1;
+            if let Some(runner) = now.settled(*unit) {
+                held[runner as usize - 1] += 1;
             }
         }
         held.sort_by_key(|held| std::cmp::Reverse(*held));
@@ -167,7 +167,7 @@ proptest! {
     ) {
         let mut now = now;
         // Those that are gone have let go.
-        now.carriers.retain(|_, carrier| *carrier < 6);
+        now.runners.retain(|_, runner| *runner < 6);
         let knows = now.candidates.clone();
         for me in turns.into_iter().chain((0..40).flat_map(|_| 1..6)) {
             act(&mut now, &knows, me);
@@ -176,24 +176,24 @@ proptest! {
         (1..6).for_each(|me| act(&mut now, &knows, me));
         prop_assert_eq!(&rest, &now, "still moving");
         for (unit, candidates) in &knows {
-            prop_assert_eq!(now.carriers.contains_key(unit), !candidates.is_empty());
+            prop_assert_eq!(now.runners.contains_key(unit), !candidates.is_empty());
         }
     }
 }
 
-fn act(now: &mut Snapshot, knows: &BTreeMap<Unit, BTreeSet<Member>>, me: Member) {
+fn act(now: &mut Snapshot, knows: &BTreeMap<PipelineId, BTreeSet<Member>>, me: Member) {
     let plan = Plan::of(now);
     for (unit, candidates) in knows {
-        let (carrier, offers) = (now.carriers.get(unit).copied(), now.is_candidate(*unit, me));
-        if carrier == Some(me) && offers && plan.carrier(*unit) != Some(me) {
+        let (runner, offers) = (now.runners.get(unit).copied(), now.is_candidate(*unit, me));
+        if runner == Some(me) && offers && plan.runner(*unit) != Some(me) {
             now.candidates.get_mut(unit).unwrap().remove(&me);
-        } else if carrier == Some(me) && !offers {
-            now.carriers.remove(unit);
+        } else if runner == Some(me) && !offers {
+            now.runners.remove(unit);
             if candidates.contains(&me) {
                 now.candidates.get_mut(unit).unwrap().insert(me);
             }
-        } else if carrier.is_none() && plan.carrier(*unit) == Some(me) {
-            now.carriers.insert(*unit, me);
+        } else if runner.is_none() && plan.runner(*unit) == Some(me) {
+            now.runners.insert(*unit, me);
         }
     }
 }

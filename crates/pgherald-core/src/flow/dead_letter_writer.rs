@@ -6,18 +6,18 @@ use tokio::time::sleep;
 use super::{
     FlowSettings,
     health::SinkPhase,
-    link::{Link, chain},
     rejection::Rejection,
+    shared::{FlowShared, chain},
 };
 use crate::{Backoff, DeadLetter, DeadLetters, DeadLettersError, Message};
 
-pub(super) struct Keeper<'a> {
+pub(super) struct DeadLetterWriter<'a> {
     letters: &'a dyn DeadLetters,
     backoff: Backoff,
     random: SmallRng,
 }
 
-impl<'a> Keeper<'a> {
+impl<'a> DeadLetterWriter<'a> {
     pub(super) fn new(letters: &'a dyn DeadLetters, settings: &FlowSettings) -> Self {
         let random = SmallRng::seed_from_u64(settings.jitter_seed.rotate_left(32));
         Self { letters, backoff: settings.backoff, random }
@@ -28,7 +28,12 @@ impl<'a> Keeper<'a> {
     ///
     /// # Cancellation
     /// The message stays where it is, and is offered and rejected again.
-    pub(super) async fn keep(&mut self, link: &Link, message: &Message, rejection: &Rejection) {
+    pub(super) async fn keep(
+        &mut self,
+        shared: &FlowShared,
+        message: &Message,
+        rejection: &Rejection,
+    ) {
         let reason = chain(&*rejection.error);
         let mut failures = 0;
         loop {
@@ -37,14 +42,14 @@ impl<'a> Keeper<'a> {
             let Err(error) = self.letters.put(letter).await else { break };
             failures += 1;
             let why = format!("a rejected message cannot be kept: {}", chain(&error)).into();
-            link.sink_phase(match error {
+            shared.sink_phase(match error {
                 DeadLettersError::Transient(_) => SinkPhase::Failed(why),
                 DeadLettersError::Blocked(_) => SinkPhase::Blocked(why),
             });
             sleep(self.backoff.wait(failures, &mut self.random)).await;
         }
         if failures > 0 {
-            link.sink_phase(SinkPhase::Open);
+            shared.sink_phase(SinkPhase::Open);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{fence::Scan, writers::Writer};
+use crate::{visibility::Scan, writers::OpenWriter};
 
 /// A finite row of numbers that decides everything, so that a failure shrinks.
 pub(super) struct Dice<'a> {
@@ -41,7 +41,7 @@ enum Phase {
 
 #[derive(Debug)]
 struct Transaction {
-    writer: Writer,
+    writer: OpenWriter,
     /// `None`: prepared.
     pid: Option<i32>,
     phase: Phase,
@@ -92,7 +92,7 @@ impl Database {
         self.newest
     }
 
-    pub(super) fn open_writers(&self) -> BTreeMap<Writer, Option<i32>> {
+    pub(super) fn open_writers(&self) -> BTreeMap<OpenWriter, Option<i32>> {
         let locked = self.transactions.iter().filter(|it| it.phase != Phase::Begun);
         locked.map(|it| (it.writer, it.pid)).collect()
     }
@@ -164,7 +164,7 @@ impl Database {
         self.begun += 1;
         let slot = i32::try_from(self.transactions.len()).unwrap();
         self.transactions.push(Transaction {
-            writer: Writer::new(slot, self.begun),
+            writer: OpenWriter::new(slot, self.begun),
             pid: Some(slot + 100),
             phase: Phase::Begun,
             rows: Vec::new(),

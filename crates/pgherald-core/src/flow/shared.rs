@@ -26,10 +26,10 @@ use crate::{
 
 /// How far the source side has come; the sink side follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Attachment {
+pub(super) enum AttachPhase {
     /// No session; a new one is on its way.
     None,
-    /// Another process carries the flow, or is about to: a sink that has nothing left to publish is
+    /// Another process runs the flow, or is about to: a sink that has nothing left to publish is
     /// closed.
     Standby,
     /// The flow's lock is held, in the attachment with this number.
@@ -45,7 +45,7 @@ pub(super) struct SinkOpened {
     pub(super) resume: Option<Checkpoint>,
 }
 
-pub(super) struct Link {
+pub(super) struct FlowShared {
     pub(super) context: FlowContext,
     pub(super) metrics: FlowMetrics,
     pub(super) stop: CancellationToken,
@@ -55,7 +55,7 @@ pub(super) struct Link {
     pub(super) emptied: Notify,
     /// More messages in the window.
     pub(super) pushed: Notify,
-    pub(super) attachment: watch::Sender<Attachment>,
+    pub(super) attachment: watch::Sender<AttachPhase>,
     pub(super) opened: watch::Sender<Option<SinkOpened>>,
     /// A writer is open, and may have messages on the wire.
     pub(super) writing: watch::Sender<bool>,
@@ -67,7 +67,7 @@ pub(super) struct Link {
     status: watch::Sender<FlowStatus>,
 }
 
-impl Link {
+impl FlowShared {
     pub(super) fn new(
         settings: &FlowSettings,
         ordering: Ordering,
@@ -75,13 +75,13 @@ impl Link {
         status: watch::Sender<FlowStatus>,
     ) -> Self {
         let context = settings.context.clone();
-        let link = Self {
+        let shared = Self {
             metrics: FlowMetrics::new(&context),
             stop,
             freed: Notify::new(),
             emptied: Notify::new(),
             pushed: Notify::new(),
-            attachment: watch::Sender::new(Attachment::None),
+            attachment: watch::Sender::new(AttachPhase::None),
             opened: watch::Sender::new(None),
             writing: watch::Sender::new(false),
             replayed: Replayed::default(),
@@ -91,8 +91,8 @@ impl Link {
             status,
             context,
         };
-        link.metrics.state(FlowState::Attaching);
-        link
+        shared.metrics.state(FlowState::Attaching);
+        shared
     }
 
     pub(super) fn window(&self) -> MutexGuard<'_, Window> {

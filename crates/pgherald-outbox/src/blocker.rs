@@ -9,17 +9,17 @@ use tokio::time::Instant;
 
 use crate::{
     error::source_error,
-    fence::Held,
     flow::{FlowFacts, STATEMENT_WITHIN},
     server::TableFacts,
-    writers::Writer,
+    visibility::Held,
+    writers::OpenWriter,
 };
 
 /// A writer that is open for less is not worth a word.
 const NAMED_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
-pub(crate) struct HeldWatch {
+pub(crate) struct BlockerWatch {
     now: Option<Watched>,
 }
 
@@ -36,7 +36,7 @@ struct Named {
     earlier: Duration,
 }
 
-impl HeldWatch {
+impl BlockerWatch {
     /// Takes in who holds the flow back now.
     pub(crate) async fn watch(
         &mut self,
@@ -119,7 +119,7 @@ async fn name(
 }
 
 /// A prepared transaction is found by the id that it holds a lock on.
-fn naming(facts: &TableFacts, writer: Writer) -> String {
+fn naming(facts: &TableFacts, writer: OpenWriter) -> String {
     let writer = literal(&writer.to_string());
     format!(
         "SELECT l.pid, a.usename::text, a.application_name, p.gid, p.owner::text, \

@@ -24,22 +24,22 @@ use crate::{
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A connection that has ended is never used again: the first error or end is the last word.
-pub struct Wire {
-    listener: Cut,
+pub struct ListenConnection {
+    listener: AbortOnDrop,
     pool: PgPool,
     valve: Arc<Valve>,
     /// sqlx would connect again, silently.
     ended: bool,
 }
 
-impl Wire {
+impl ListenConnection {
     /// Connects.
     pub async fn connect(settings: &PostgresSettings) -> Result<Self, PostgresError> {
         let route = route(&*settings.target()?).await?;
         Self::through(settings, &route, route.options()?, Arc::default()).await
     }
 
-    /// Connects through this process, so that [`Wire::meter`] bounds what comes during a statement.
+    /// Connects through this process, so that [`ListenConnection::meter`] bounds what comes during a statement.
     pub async fn connect_metered(settings: &PostgresSettings) -> Result<Self, PostgresError> {
         let (route, valve) = (route(&*settings.target()?).await?, Arc::default());
         let options = route.metered(&valve)?;
@@ -68,11 +68,11 @@ impl Wire {
         };
         listener.eager_reconnect(false);
         listener.ignore_pool_close_event(true);
-        Ok(Self { listener: Cut(Some(listener)), pool, valve, ended: false })
+        Ok(Self { listener: AbortOnDrop(Some(listener)), pool, valve, ended: false })
     }
 
     /// While the meter lives, only so many bytes come, and then nothing more: whoever runs a statement
-    /// gives it up when the meter is exhausted. Of a wire that is not metered it means nothing.
+    /// gives it up when the meter is exhausted. Of a connection that is not metered it means nothing.
     #[must_use]
     pub fn meter(&self, bytes: usize) -> Meter {
         self.valve.meter(bytes)
@@ -133,7 +133,7 @@ impl Wire {
         tokio::task::unconstrained(self.next()).now_or_never()
     }
 
-    /// The connection without the receiver: what is announced is not heard any more. A wire that
+    /// The connection without the receiver: what is announced is not heard any more. A connection that
     /// has ended gives no connection.
     pub(crate) async fn into_connection(mut self) -> Result<PgConnection, sqlx::Error> {
         if self.ended {
@@ -157,9 +157,9 @@ impl Wire {
 /// Ends its connection at once, without a word, when it is dropped. Left to itself, sqlx would run
 /// one more statement on it, in a task of its own: on a dead connection that never ends, and the
 /// server would keep the session and its locks.
-struct Cut(Option<PgListener>);
+struct AbortOnDrop(Option<PgListener>);
 
-impl Drop for Cut {
+impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         let Some(listener) = self.0.take() else { return };
         let Ok(elsewhere) = Builder::new_current_thread().build() else { return };
@@ -171,7 +171,7 @@ impl Drop for Cut {
     }
 }
 
-impl Deref for Cut {
+impl Deref for AbortOnDrop {
     type Target = PgListener;
 
     fn deref(&self) -> &PgListener {
@@ -179,7 +179,7 @@ impl Deref for Cut {
     }
 }
 
-impl DerefMut for Cut {
+impl DerefMut for AbortOnDrop {
     fn deref_mut(&mut self) -> &mut PgListener {
         self.0.as_mut().expect("there until it is closed")
     }

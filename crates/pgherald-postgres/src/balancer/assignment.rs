@@ -1,4 +1,4 @@
-//! Where a pipeline is carried, as the flows of this process see it.
+//! Where a pipeline is run, as the flows of this process see it.
 
 use std::{
     fmt,
@@ -9,18 +9,18 @@ use tokio::sync::{Mutex, Notify, watch};
 
 use crate::PostgresError;
 
-/// Where a pipeline is carried.
+/// Where a pipeline is run.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Location {
     /// Nobody has looked yet.
     Unknown,
     /// Nobody could look.
     Failed(PostgresError),
-    /// This process carries it, as far as it knows.
+    /// This process runs it, as far as it knows.
     Here,
     /// Another one is to have it; the flows of this process drain.
     Leaving,
-    /// Another process carries it, or will; who, in words.
+    /// Another process runs it, or will; who, in words.
     Elsewhere(Arc<str>),
 }
 
@@ -29,22 +29,22 @@ pub(super) struct Shared {
     pub(super) pipeline: Arc<str>,
     /// Passes that were given out. Places change only under this lock.
     passes: Lock<usize>,
-    place: watch::Sender<Place>,
+    place: watch::Sender<Location>,
     freed: Arc<Notify>,
 }
 
 impl Shared {
     pub(super) fn new(pipeline: &str, freed: Arc<Notify>) -> Self {
-        let place = watch::Sender::new(Place::Unknown);
+        let place = watch::Sender::new(Location::Unknown);
         Self { pipeline: pipeline.into(), passes: Lock::new(0), place, freed }
     }
 
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self) -> Location {
         self.place.borrow().clone()
     }
 
     /// Tells the flows, if that is news.
-    pub(super) fn put(&self, place: Place) {
+    pub(super) fn put(&self, place: Location) {
         let _passes = self.passes();
         self.place.send_if_modified(|now| {
             let changed = *now != place;
@@ -57,9 +57,9 @@ impl Shared {
     pub(super) fn lost(&self, fault: &PostgresError) {
         let _passes = self.passes();
         self.place.send_if_modified(|now| {
-            let stays = matches!(now, Place::Here | Place::Leaving);
+            let stays = matches!(now, Location::Here | Location::Leaving);
             if !stays {
-                *now = Place::Failed(fault.clone());
+                *now = Location::Failed(fault.clone());
             }
             !stays
         });
@@ -81,43 +81,43 @@ impl fmt::Debug for Shared {
     }
 }
 
-/// One flow's view of where its pipeline is carried.
+/// One flow's view of where its pipeline is run.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Assignment {
     shared: Arc<Shared>,
     /// What the flow was told last counts as seen.
-    news: Mutex<watch::Receiver<Place>>,
+    news: Mutex<watch::Receiver<Location>>,
 }
 
 /// The pipeline is not carried here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NotHere {
-    /// Another process carries it, or will; who, in words.
+    /// Another process runs it, or will; who, in words.
     Elsewhere(Arc<str>),
     /// Nobody knows: the session that would tell could not be opened, or was lost.
     Unknown(PostgresError),
 }
 
-impl Seat {
+impl Assignment {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let news = Mutex::new(shared.place.subscribe());
         Self { shared, news }
     }
 
-    /// The seat of a pipeline that only this process knows: it is always carried here.
+    /// The assignment of a pipeline that only this process knows: it always runs here.
     #[must_use]
     pub fn alone(pipeline: &str) -> Self {
         let shared = Shared::new(pipeline, Arc::default());
-        shared.put(Place::Here);
+        shared.put(Location::Here);
         Self::new(Arc::new(shared))
     }
 
-    /// Resolves with a pass when this process is to carry the pipeline, and with an answer that the
+    /// Resolves with a guard when this process is to run the pipeline, and with an answer that the
     /// flow did not get yet when it is not.
     ///
     /// # Cancellation
     /// Nothing is lost; an answer that was not given comes the next time.
-    pub async fn enter(&self) -> Result<Pass, NotHere> {
+    pub async fn enter(&self) -> Result<AssignmentGuard, NotHere> {
         let mut news = self.news.lock().await;
         loop {
             if let Some(pass) = self.try_enter() {
@@ -127,45 +127,45 @@ impl Seat {
             let _ = news.changed().await;
             let place = news.borrow_and_update().clone();
             match place {
-                Place::Unknown | Place::Here => {}
-                Place::Failed(fault) => return Err(NotHere::Unknown(fault)),
-                Place::Leaving => {
+                Location::Unknown | Location::Here => {}
+                Location::Failed(fault) => return Err(NotHere::Unknown(fault)),
+                Location::Leaving => {
                     let text = format!("pipeline {} is handed over", self.shared.pipeline);
                     return Err(NotHere::Elsewhere(text.into()));
                 }
-                Place::Elsewhere(holder) => return Err(NotHere::Elsewhere(holder)),
+                Location::Elsewhere(holder) => return Err(NotHere::Elsewhere(holder)),
             }
         }
     }
 
-    fn try_enter(&self) -> Option<Pass> {
+    fn try_enter(&self) -> Option<AssignmentGuard> {
         let mut passes = self.shared.passes();
-        (*self.shared.place.borrow() == Place::Here).then(|| {
+        (*self.shared.place.borrow() == Location::Here).then(|| {
             *passes += 1;
-            Pass(Arc::clone(&self.shared))
+            AssignmentGuard(Arc::clone(&self.shared))
         })
     }
 }
 
 /// Lets one flow attach, and be attached. The pipeline is let go when the last one is dropped.
 #[derive(Debug)]
-pub struct Pass(Arc<Shared>);
+pub struct AssignmentGuard(Arc<Shared>);
 
-impl Pass {
+impl AssignmentGuard {
     /// Whether the flow is to hand over.
     #[must_use]
     pub fn is_revoked(&self) -> bool {
-        *self.0.place.borrow() == Place::Leaving
+        *self.0.place.borrow() == Location::Leaving
     }
 
     /// Resolves when the flow is to hand over.
     pub async fn revoked(&self) {
         // The sender lives as long as `self`.
-        let _ = self.0.place.subscribe().wait_for(|place| *place == Place::Leaving).await;
+        let _ = self.0.place.subscribe().wait_for(|place| *place == Location::Leaving).await;
     }
 }
 
-impl Drop for Pass {
+impl Drop for AssignmentGuard {
     fn drop(&mut self) {
         let mut passes = self.0.passes();
         *passes -= 1;
@@ -188,17 +188,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_answer_is_given_once_and_a_pass_as_soon_as_there_is_one() {
         let shared = Arc::new(Shared::new("orders", Arc::default()));
-        let seat = Seat::new(Arc::clone(&shared));
-        assert!(timeout(LONG, seat.enter()).await.is_err(), "nobody has looked yet");
-        shared.put(Place::Elsewhere("by 7".into()));
-        assert_eq!(seat.enter().await.unwrap_err(), NotHere::Elsewhere("by 7".into()));
-        shared.put(Place::Elsewhere("by 7".into()));
-        assert!(timeout(LONG, seat.enter()).await.is_err(), "that is no news");
+        let assignment = Assignment::new(Arc::clone(&shared));
+        assert!(timeout(LONG, assignment.enter()).await.is_err(), "nobody has looked yet");
+        shared.put(Location::Elsewhere("by 7".into()));
+        assert_eq!(assignment.enter().await.unwrap_err(), NotHere::Elsewhere("by 7".into()));
+        shared.put(Location::Elsewhere("by 7".into()));
+        assert!(timeout(LONG, assignment.enter()).await.is_err(), "that is no news");
         let fault = PostgresError::transient("gone");
         shared.lost(&fault);
-        assert_eq!(seat.enter().await.unwrap_err(), NotHere::Unknown(fault));
-        shared.put(Place::Here);
-        let pass = seat.enter().await.unwrap();
+        assert_eq!(assignment.enter().await.unwrap_err(), NotHere::Unknown(fault));
+        shared.put(Location::Here);
+        let pass = assignment.enter().await.unwrap();
         assert!(!shared.is_free() && !pass.is_revoked());
     }
 
@@ -206,12 +206,13 @@ mod tests {
     async fn a_pipeline_is_free_when_its_last_flow_has_let_go() {
         let freed = Arc::new(Notify::new());
         let shared = Arc::new(Shared::new("orders", Arc::clone(&freed)));
-        let (one, other) = (Seat::new(Arc::clone(&shared)), Seat::new(Arc::clone(&shared)));
-        shared.put(Place::Here);
+        let (one, other) =
+            (Assignment::new(Arc::clone(&shared)), Assignment::new(Arc::clone(&shared)));
+        shared.put(Location::Here);
         let (first, second) = (one.enter().await.unwrap(), other.enter().await.unwrap());
         shared.lost(&PostgresError::transient("gone"));
         assert!(timeout(LONG, first.revoked()).await.is_err(), "who runs goes on");
-        shared.put(Place::Leaving);
+        shared.put(Location::Leaving);
         first.revoked().await;
         drop(first);
         assert!(!shared.is_free() && second.is_revoked());

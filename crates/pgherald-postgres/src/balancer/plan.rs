@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A pipeline, as every process of the database knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Unit(pub(super) u32);
+pub(super) struct PipelineId(pub(super) u32);
 
 /// A process, by its membership's server process.
 pub(super) type Member = i32;
@@ -13,30 +13,30 @@ pub(super) type Member = i32;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Snapshot {
     /// Who offers to carry a pipeline. A process that hands it over, or stops, does not.
-    pub(super) candidates: BTreeMap<Unit, BTreeSet<Member>>,
-    pub(super) carriers: BTreeMap<Unit, Member>,
+    pub(super) candidates: BTreeMap<PipelineId, BTreeSet<Member>>,
+    pub(super) runners: BTreeMap<PipelineId, Member>,
 }
 
 /// Who is to carry what.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
-    carriers: BTreeMap<Unit, Member>,
+    runners: BTreeMap<PipelineId, Member>,
     loads: BTreeMap<Member, usize>,
 }
 
 impl Snapshot {
-    pub(super) fn is_candidate(&self, unit: Unit, member: Member) -> bool {
+    pub(super) fn is_candidate(&self, unit: PipelineId, member: Member) -> bool {
         self.candidates.get(&unit).is_some_and(|members| members.contains(&member))
     }
 
-    /// A carrier that goes on unless the plan says otherwise.
-    fn settled(&self, unit: Unit) -> Option<Member> {
-        self.carriers.get(&unit).copied().filter(|carrier| self.is_candidate(unit, *carrier))
+    /// A runner that goes on unless the plan says otherwise.
+    fn settled(&self, unit: PipelineId) -> Option<Member> {
+        self.runners.get(&unit).copied().filter(|runner| self.is_candidate(unit, *runner))
     }
 }
 
 impl Plan {
-    /// Leaves every pipeline where it is carried, gives the free ones to whoever has the least, and
+    /// Leaves every pipeline where it is run, gives the free ones to whoever has the least, and
     /// then moves as few as possible, until no process could give one away and still have as many
     /// as the one that gets it.
     pub(super) fn of(snapshot: &Snapshot) -> Self {
@@ -45,8 +45,8 @@ impl Plan {
             plan.loads.insert(*member, 0);
         }
         for unit in snapshot.candidates.keys() {
-            if let Some(carrier) = snapshot.settled(*unit) {
-                plan.assign(*unit, carrier);
+            if let Some(runner) = snapshot.settled(*unit) {
+                plan.assign(*unit, runner);
             }
         }
         plan.assign_free(snapshot);
@@ -56,8 +56,8 @@ impl Plan {
         plan
     }
 
-    pub(super) fn carrier(&self, unit: Unit) -> Option<Member> {
-        self.carriers.get(&unit).copied()
+    pub(super) fn runner(&self, unit: PipelineId) -> Option<Member> {
+        self.runners.get(&unit).copied()
     }
 
     /// How many pipelines a process is to carry.
@@ -67,7 +67,7 @@ impl Plan {
 
     /// Those with the fewest candidates first, while there is a choice.
     fn assign_free(&mut self, snapshot: &Snapshot) {
-        let free = |(unit, _): &(&Unit, &BTreeSet<Member>)| !self.carriers.contains_key(*unit);
+        let free = |(unit, _): &(&PipelineId, &BTreeSet<Member>)| !self.runners.contains_key(*unit);
         let mut free: Vec<_> = snapshot.candidates.iter().filter(free).collect();
         free.sort_by_key(|(_, candidates)| candidates.len());
         for (unit, candidates) in free {
@@ -78,8 +78,8 @@ impl Plan {
         }
     }
 
-    fn assign(&mut self, unit: Unit, member: Member) {
-        if let Some(former) = self.carriers.insert(unit, member) {
+    fn assign(&mut self, unit: PipelineId, member: Member) {
+        if let Some(former) = self.runners.insert(unit, member) {
             *self.loads.entry(former).or_default() -= 1;
         }
         *self.loads.entry(member).or_default() += 1;
@@ -87,15 +87,15 @@ impl Plan {
 
     /// The shortest chain of moves from a process with the most to one with at least two less; in
     /// between everybody gives one and gets one.
-    fn relief(&self, snapshot: &Snapshot) -> Option<Vec<(Unit, Member)>> {
+    fn relief(&self, snapshot: &Snapshot) -> Option<Vec<(PipelineId, Member)>> {
         let mut givers: Vec<Member> = self.loads.keys().copied().collect();
         givers.sort_by_key(|member| (std::cmp::Reverse(self.load(*member)), *member));
         givers.into_iter().find_map(|giver| self.chain_from(giver, snapshot))
     }
 
-    fn chain_from(&self, giver: Member, snapshot: &Snapshot) -> Option<Vec<(Unit, Member)>> {
+    fn chain_from(&self, giver: Member, snapshot: &Snapshot) -> Option<Vec<(PipelineId, Member)>> {
         // How each process that can be reached gets one: which, and from whom.
-        let mut gets: BTreeMap<Member, (Unit, Member)> = BTreeMap::new();
+        let mut gets: BTreeMap<Member, (PipelineId, Member)> = BTreeMap::new();
         let mut ring = VecDeque::from([giver]);
         while !ring.is_empty() {
             let mut next = BTreeSet::new();
@@ -117,18 +117,22 @@ impl Plan {
     }
 
     /// What a process could give, and to whom.
-    fn offers(&self, from: Member, snapshot: &Snapshot) -> impl Iterator<Item = (Unit, Member)> {
-        let theirs = self.carriers.iter().filter(move |(_, carrier)| **carrier == from);
-        let to = |unit: Unit| snapshot.candidates.get(&unit).into_iter().flatten();
+    fn offers(
+        &self,
+        from: Member,
+        snapshot: &Snapshot,
+    ) -> impl Iterator<Item = (PipelineId, Member)> {
+        let theirs = self.runners.iter().filter(move |(_, runner)| **runner == from);
+        let to = |unit: PipelineId| snapshot.candidates.get(&unit).into_iter().flatten();
         theirs.flat_map(move |(unit, _)| to(*unit).map(|member| (*unit, *member)))
     }
 }
 
 fn walk_back(
-    gets: &BTreeMap<Member, (Unit, Member)>,
+    gets: &BTreeMap<Member, (PipelineId, Member)>,
     last: Member,
     giver: Member,
-) -> Vec<(Unit, Member)> {
+) -> Vec<(PipelineId, Member)> {
     let mut moves = Vec::new();
     let mut to = last;
     while to != giver {

@@ -1,18 +1,18 @@
-//! Pipelines spread over the processes that run them, whole, and handed over after a drain.
+//! Divides pipelines among the processes that could run them. A pipeline moves as a whole, after a drain.
 //!
 //! Each process has one session, its *membership*, that holds an advisory lock for everything that
-//! others have to know: a shared one for each pipeline that it offers to carry, an exclusive one for
-//! each that it carries. Everybody looks at these locks every two seconds and makes the same plan from
+//! others have to know: a shared one for each pipeline that it could run, an exclusive one for
+//! each that it runs. Everybody looks at these locks every two seconds and makes the same plan from
 //! them ([`plan`]); locks are tried, never awaited. A process that has too many stops to offer one,
 //! lets its flows drain, and lets go; the one that is to have it takes it when it is free.
 //!
-//! This only says who *should* carry. What makes a second carrier impossible is the lock of each
+//! This only says who *should* run it. What makes a second runner impossible is the lock of each
 //! flow, in the session that reads: when the membership is lost, flows that run go on.
 
+mod assignment;
 mod locks;
 mod member;
 mod plan;
-mod seat;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -28,36 +28,38 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::seat::{NotHere, Pass, Seat};
-use self::{locks::unit_of, member::Membership, plan::Unit};
+pub use self::assignment::{Assignment, AssignmentGuard, NotHere};
+use self::{locks::unit_of, member::Membership, plan::PipelineId};
 use crate::{Backend, PostgresError, PostgresSettings};
 
 /// How long the session may take to end in good order.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
 
-/// The pipelines of this process that may be carried by any process that knows them.
-pub struct Spread {
+/// The pipelines of this process that may be run by any process that knows them.
+pub struct Balancer {
     postgres: PostgresSettings,
     stop: CancellationToken,
-    /// By what the locks call them. Two pipelines of one name's digest are carried together.
-    seats: BTreeMap<Unit, Arc<seat::Shared>>,
+    /// By what the locks call them. Two pipelines of one name's digest are run together.
+    assignments: BTreeMap<PipelineId, Arc<assignment::Shared>>,
     /// A pass was given back, and nobody has one any more.
     freed: Arc<Notify>,
 }
 
-impl Spread {
-    /// Nothing happens before [`Spread::run`].
+impl Balancer {
+    /// Nothing happens before [`Balancer::run`].
     #[must_use]
     pub fn new(postgres: PostgresSettings, stop: CancellationToken) -> Self {
-        Self { postgres, stop, seats: BTreeMap::new(), freed: Arc::default() }
+        Self { postgres, stop, assignments: BTreeMap::new(), freed: Arc::default() }
     }
 
     /// What one flow of a pipeline with these sinks asks before it attaches. The pipeline takes part
     /// from then on. A process that has other sinks for it does not share it: each carries what the
     /// locks of the flows leave to it, and no sink stands by for a process that does not know it.
-    pub fn seat(&mut self, pipeline: &str, sinks: &BTreeSet<&str>) -> Seat {
-        let new = || Arc::new(seat::Shared::new(pipeline, Arc::clone(&self.freed)));
-        Seat::new(Arc::clone(self.seats.entry(unit_of(pipeline, sinks)).or_insert_with(new)))
+    pub fn assignment(&mut self, pipeline: &str, sinks: &BTreeSet<&str>) -> Assignment {
+        let new = || Arc::new(assignment::Shared::new(pipeline, Arc::clone(&self.freed)));
+        Assignment::new(Arc::clone(
+            self.assignments.entry(unit_of(pipeline, sinks)).or_insert_with(new),
+        ))
     }
 
     /// Takes part until the process stops and its flows have let go of everything. Faults are
@@ -78,7 +80,7 @@ impl Spread {
                 Err(fault) => fault,
             };
             tell(&fault, failures);
-            self.seats.values().for_each(|seat| seat.lost(&fault));
+            self.assignments.values().for_each(|assignment| assignment.lost(&fault));
             failures += 1;
             tokio::select! {
                 () = sleep(Backoff::default().wait(failures, &mut random)) => {}
@@ -89,7 +91,7 @@ impl Spread {
 
     /// A process that stops before it took part has nothing to let go of.
     async fn join(&self, former: &mut Option<Backend>) -> Result<Membership<'_>, PostgresError> {
-        let joining = Membership::join(&self.postgres, &self.seats, former);
+        let joining = Membership::join(&self.postgres, &self.assignments, former);
         tokio::select! {
             membership = joining => membership,
             () = self.stop.cancelled() => Err(PostgresError::transient("the process is stopping")),
@@ -100,7 +102,9 @@ impl Spread {
     async fn take_part(&self, mut membership: Membership<'_>) -> Result<(), PostgresError> {
         loop {
             let pause = membership.turn(self.stop.is_cancelled()).await?;
-            if self.stop.is_cancelled() && self.seats.values().all(|seat| seat.is_free()) {
+            if self.stop.is_cancelled()
+                && self.assignments.values().all(|assignment| assignment.is_free())
+            {
                 let _ = timeout(CLOSE_WITHIN, membership.leave()).await;
                 return Ok(());
             }
@@ -115,7 +119,7 @@ impl Spread {
 
 /// A fault is told once; the flows that wait for the membership say it, too.
 fn tell(fault: &PostgresError, failures: u32) {
-    let text = "the session that spreads pipelines over processes is lost; flows that run go on";
+    let text = "lost the session that assigns pipelines to processes; flows that run continue";
     match failures {
         0 => tracing::warn!(error = %fault, "{text}"),
         _ => tracing::debug!(error = %fault, "{text}"),

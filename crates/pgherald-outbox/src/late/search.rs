@@ -17,7 +17,7 @@ use crate::{
 /// Ranges that one page looks at.
 const WINDOW_RANGES: usize = 1_000;
 
-pub(crate) struct Pass {
+pub(crate) struct LateSearch {
     cursor: Cursor,
     /// The snapshot and the file node of the new baseline.
     snapshot: String,
@@ -30,7 +30,7 @@ pub(crate) struct Pass {
     spent: Duration,
 }
 
-impl Pass {
+impl LateSearch {
     /// Everything below the cursor, and then a new baseline. `None`: the position may not belong to
     /// this table; attaching finds out.
     pub(crate) fn below(look: &Look, cursor: &Cursor, retain: Option<Retain>) -> Option<Self> {

@@ -1,4 +1,4 @@
-//! One LISTEN session at work: drains, beats, tries locks, opens flows.
+//! One LISTEN session at work: drains, sends heartbeats, tries locks, opens flows.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -12,9 +12,9 @@ use tracing::{info, warn};
 
 use super::Running;
 use crate::{
-    beat::{Beat, HEARTBEAT_CHANNEL},
+    heartbeat::{HEARTBEAT_CHANNEL, Heartbeat},
     session::{LiveSession, Loss, sender},
-    slot::Carrier,
+    slot::FlowOwner,
 };
 
 /// Notifications taken in one go, before they are put into the queues, and timers and other tasks have
@@ -30,7 +30,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 const ANNOUNCE_AFTER: Duration = Duration::from_secs(1);
 
 /// One session, for as long as it lasts.
-pub(super) struct Carry<'a> {
+pub(super) struct SessionRun<'a> {
     hub: &'a mut Running,
     session: LiveSession,
     /// Flows whose lock this session holds.
@@ -53,14 +53,16 @@ struct Nonce {
     opens: Vec<usize>,
 }
 
-impl<'a> Carry<'a> {
+impl<'a> SessionRun<'a> {
     pub(super) fn new(
         hub: &'a mut Running,
         mut session: LiveSession,
-        beats: Vec<(Beat, i32)>,
+        heartbeats: Vec<(Heartbeat, i32)>,
     ) -> Self {
         let now = session.clock.now();
-        beats.iter().for_each(|(beat, sender)| hub.memory.heard(beat, *sender, now));
+        heartbeats
+            .iter()
+            .for_each(|(heartbeat, sender)| hub.next_gaps.heard(heartbeat, *sender, now));
         let held = vec![false; hub.slots.len()];
         let at_once = Instant::now();
         Self {
@@ -89,7 +91,7 @@ impl<'a> Carry<'a> {
                     },
                     () = stopped_for(stop, DRAIN_TIMEOUT) => break None,
                 },
-                heard = self.session.wire.next() => if let Err(loss) = self.burst(heard).await {
+                heard = self.session.connection.next() => if let Err(loss) = self.burst(heard).await {
                     break Some(loss);
                 },
             }
@@ -99,12 +101,12 @@ impl<'a> Carry<'a> {
     }
 
     fn next_due(&self) -> Instant {
-        let beat = match &self.nonce {
+        let heartbeat = match &self.nonce {
             Some(nonce) => nonce.due,
             None if self.opens_now() => Instant::now(),
             None => self.next_beat,
         };
-        if self.holds_all() { beat } else { beat.min(self.next_try) }
+        if self.holds_all() { heartbeat } else { heartbeat.min(self.next_try) }
     }
 
     fn holds_all(&self) -> bool {
@@ -127,7 +129,7 @@ impl<'a> Carry<'a> {
             self.try_locks().await?;
         }
         if self.nonce.is_none() && (self.opens_now() || Instant::now() >= self.next_beat) {
-            self.beat().await?;
+            self.send_heartbeat().await?;
         }
         Ok(())
     }
@@ -136,7 +138,7 @@ impl<'a> Carry<'a> {
     async fn catch_up(&mut self) -> Result<(), Loss> {
         let until = Instant::now() + self.hub.options.heartbeat;
         while Instant::now() < until {
-            let Some(heard) = self.session.wire.next_left() else { break };
+            let Some(heard) = self.session.connection.next_left() else { break };
             self.burst(heard).await?;
             tokio::task::yield_now().await;
         }
@@ -152,7 +154,7 @@ impl<'a> Carry<'a> {
     ) -> Result<T, Loss> {
         let mut bytes = BEFORE_ANSWER_BYTES;
         loop {
-            let meter = self.session.wire.meter(bytes);
+            let meter = self.session.connection.meter(bytes);
             tokio::select! {
                 biased;
                 answer = statement(&mut self.session) => return answer,
@@ -207,7 +209,7 @@ impl<'a> Carry<'a> {
     async fn got_lock(&mut self, place: usize) -> Result<(), Loss> {
         let slot = Arc::clone(&self.hub.slots[place]);
         self.held[place] = true;
-        slot.set_carrier(Carrier::Unknown);
+        slot.set_owner(FlowOwner::Unknown);
         let channels = Arc::clone(&slot.channels);
         match self
             .ask(|session| {
@@ -236,14 +238,14 @@ impl<'a> Carry<'a> {
         if holder.ours {
             return Ok(());
         }
-        self.hub.memory.taken(place, holder.pid);
-        if slot.set_carrier(Carrier::Other(Arc::clone(&holder.text))) {
+        self.hub.next_gaps.taken(place, holder.pid);
+        if slot.set_owner(FlowOwner::Other(Arc::clone(&holder.text))) {
             info!(flow = %slot.name, reason = %holder.text, "standby");
         }
         Ok(())
     }
 
-    async fn beat(&mut self) -> Result<(), Loss> {
+    async fn send_heartbeat(&mut self) -> Result<(), Loss> {
         let flows: Vec<_> = (0..self.held.len())
             .filter(|place| self.hub.router.is_open(*place))
             .map(|place| &self.hub.slots[place])
@@ -254,16 +256,16 @@ impl<'a> Carry<'a> {
         match self
             .ask(|session| {
                 let flows = flows.clone();
-                async move { session.pulse(&flows).await }.boxed()
+                async move { session.send_heartbeat(&flows).await }.boxed()
             })
             .await?
         {
-            Ok(pulse) => {
+            Ok(answer) => {
                 self.refused = false;
-                self.hub.metrics.queue_usage.set(pulse.usage);
+                self.hub.metrics.queue_usage.set(answer.usage);
                 self.nonce = Some(Nonce {
-                    number: pulse.number,
-                    sent: pulse.sent,
+                    number: answer.number,
+                    sent: answer.sent,
                     due: Instant::now() + heartbeat,
                     opens: std::mem::take(&mut self.ready),
                 });
@@ -292,7 +294,7 @@ impl<'a> Carry<'a> {
             if opens.is_some() || taken == BURST_MESSAGES_MAX || self.is_large() {
                 break;
             }
-            next = self.session.wire.next_now();
+            next = self.session.connection.next_now();
         }
         let has_more = taken == BURST_MESSAGES_MAX || self.is_large();
         self.hub.router.flush(&self.hub.slots);
@@ -318,13 +320,13 @@ impl<'a> Carry<'a> {
             self.hub.router.heard(channel, payload, id, at);
             return None;
         }
-        let beat = Beat::parse(payload)?;
-        if beat.session != self.session.id {
-            self.hub.memory.heard(&beat, sender(heard), at);
+        let heartbeat = Heartbeat::parse(payload)?;
+        if heartbeat.session != self.session.id {
+            self.hub.next_gaps.heard(&heartbeat, sender(heard), at);
             return None;
         }
         let ours = sender(heard) == self.session.backend.pid;
-        let nonce = self.nonce.take_if(|nonce| ours && nonce.number == beat.number)?;
+        let nonce = self.nonce.take_if(|nonce| ours && nonce.number == heartbeat.number)?;
         self.echoed(nonce.sent);
         (!nonce.opens.is_empty()).then_some(nonce)
     }
@@ -336,7 +338,7 @@ impl<'a> Carry<'a> {
         for place in 0..self.held.len() {
             if self.hub.router.is_open(place) {
                 self.hub.slots[place].echo(sent);
-                self.hub.memory.covered(place, sent);
+                self.hub.next_gaps.covered(place, sent);
             }
         }
     }
@@ -345,7 +347,7 @@ impl<'a> Carry<'a> {
         let to = self.read_clock().await?;
         for place in nonce.opens {
             let slot = Arc::clone(&self.hub.slots[place]);
-            let (reason, from) = self.hub.memory.open(place);
+            let (reason, from) = self.hub.next_gaps.open(place);
             // The server's clock went back, or that of a promoted one is behind: nobody knows where
             // the window begins by the clock that ends it.
             let from = from.filter(|from| *from < to);
@@ -366,7 +368,7 @@ impl<'a> Carry<'a> {
             );
             let id = self.session.next_id().of_gap();
             slot.open(self.session.id, id, gap, nonce.sent);
-            self.hub.memory.covered(place, nonce.sent);
+            self.hub.next_gaps.covered(place, nonce.sent);
             self.hub.router.open(place);
         }
         self.next_beat = self.next_beat.min(Instant::now() + ANNOUNCE_AFTER);
@@ -376,7 +378,7 @@ impl<'a> Carry<'a> {
     /// The server's clock, or what it is at most where the server sends too much before it answers. What
     /// is announced meanwhile waits in the connection, behind the gaps.
     async fn read_clock(&mut self) -> Result<SystemTime, Loss> {
-        let meter = self.session.wire.meter(BEFORE_ANSWER_BYTES_MAX);
+        let meter = self.session.connection.meter(BEFORE_ANSWER_BYTES_MAX);
         let read = tokio::select! {
             biased;
             now = self.session.read_clock() => Some(now),
@@ -388,7 +390,7 @@ impl<'a> Carry<'a> {
     /// The session is over, or the process is stopping: what has arrived is still delivered.
     fn drain(&mut self) {
         let until = Instant::now() + DRAIN_TIMEOUT;
-        while let Some(Ok(heard)) = self.session.wire.next_left() {
+        while let Some(Ok(heard)) = self.session.connection.next_left() {
             let at = self.session.clock.now();
             // A flow that is not open stays closed: the next gap covers it.
             let _ = self.heard(&heard, at);
