@@ -49,5 +49,6 @@ mod sink_faults;
 mod soak;
 mod spread;
 mod standby;
+mod tail;
 mod webhooks;
 mod writers;

@@ -48,6 +48,12 @@ const COMMANDS: &[(&str, Run)] = &[
     ("pgherald dead-letters show 1795418338000000-42", There("dead_letters", KEPT)),
     ("pgherald dead-letters replay --all", There("dead_letters", KEPT)),
     ("pgherald dead-letters purge --older-than-days 30", There("dead_letters", KEPT)),
+    ("pgherald tail --pipeline orders", There("tail", "notifications_are_printed_as_they_pass")),
+    ("pgherald tail --pipeline billing", There("tail", "an_outbox_is_read_as_it_is_and_followed")),
+    (
+        "pgherald tail --pipeline billing --last 10 --follow",
+        There("tail", "an_outbox_is_read_as_it_is_and_followed"),
+    ),
     ("cargo xtask soak", There("soak", "every_sink_survives_a_fault_every_while")),
     ("cargo xtask bench", Needs("a-calm-machine")),
     ("cargo xtask bench outbox", There("bench", "a_small_outbox_is_measured_in_every_column")),

@@ -1,11 +1,15 @@
 //! `[pipelines.<name>.source.notify]`: which channels, and what the key is.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::SystemTime};
 
-use pgherald_core::{Problems, StringList, is_media_type, is_other_event_format};
+use bytes::Bytes;
+use pgherald_core::{
+    Body, ContentType, Headers, Message, MessageId, Problems, StringList, is_media_type,
+    is_other_event_format,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::{KeyRule, heartbeat::HEARTBEAT_CHANNEL};
+use crate::{KeyRule, Notification, heartbeat::HEARTBEAT_CHANNEL};
 
 /// The largest payload of a notification, in bytes: PostgreSQL takes fewer than 8000.
 pub const PAYLOAD_BYTES_MAX: usize = 7_999;
@@ -44,6 +48,27 @@ pub struct NotifySettings {
     /// The media type of every payload; `None`: that of a JSON object or array is
     /// `application/json`, that of any other text `text/plain`.
     pub content_type: Option<Arc<str>>,
+}
+
+impl NotifySettings {
+    /// The message that a pipeline with these settings makes of a notification.
+    #[must_use]
+    pub fn message(&self, heard: &Notification, id: MessageId, since: SystemTime) -> Message {
+        let Notification { channel, payload, .. } = heard;
+        let content_type = match &self.content_type {
+            Some(set) => ContentType::TextAs(Arc::clone(set)),
+            None => ContentType::of_text(payload),
+        };
+        Message {
+            id,
+            channel: Arc::clone(channel),
+            key: self.key.key(&Bytes::copy_from_slice(channel.as_bytes()), payload),
+            headers: Headers::default(),
+            content_type,
+            body: Body::Payload(Bytes::copy_from_slice(payload.as_bytes())),
+            since,
+        }
+    }
 }
 
 impl NotifyConfig {
@@ -150,6 +175,24 @@ mod tests {
             let json = serde_json::json!({ "channels": "a", "content_type": text });
             assert_eq!(resolve(&json.to_string()).unwrap().content_type.as_deref(), expected);
         }
+    }
+
+    #[test]
+    fn a_notification_becomes_a_message() {
+        let heard = |payload: &str| Notification {
+            channel: "a".into(),
+            payload: payload.into(),
+            process_id: 1,
+        };
+        let message = |json: &str, payload| {
+            let id = MessageId::new(format_args!("s-1"));
+            resolve(json).unwrap().message(&heard(payload), id, SystemTime::UNIX_EPOCH)
+        };
+        let keyed = message(r#"{"channels": "a", "key": "json:/k"}"#, r#"{"k": 7}"#);
+        assert_eq!((keyed.key.as_deref(), &*keyed.channel), (Some(&b"7"[..]), "a"));
+        assert_eq!(keyed.content_type, ContentType::Json);
+        let set = message(r#"{"channels": "a", "content_type": "text/csv"}"#, "1,2");
+        assert_eq!((set.content_type.as_str(), set.payload_size()), ("text/csv", 3));
     }
 
     #[test]

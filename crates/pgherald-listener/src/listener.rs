@@ -107,6 +107,8 @@ pub struct Listener {
     /// Where the next gap begins, and why.
     covered: SystemTime,
     reason: GapReason,
+    /// Why nothing is heard now.
+    trouble: Option<PostgresError>,
 }
 
 enum ListenerState {
@@ -155,6 +157,7 @@ impl Listener {
             heard: VecDeque::new(),
             failures: 0,
             reason: GapReason::Disconnect,
+            trouble: None,
         })
     }
 
@@ -248,6 +251,13 @@ impl Listener {
         self.heard.drain(..max.min(self.heard.len())).collect()
     }
 
+    /// Why nothing is heard now; `None`: the session listens, as far as the latest
+    /// [`batch`](Self::batch) found. Where it was lost, the gap comes once there is a new one.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&PostgresError> {
+        self.trouble.as_ref()
+    }
+
     /// Something happens: connected, lost, heard or beaten.
     async fn step(&mut self) {
         let channels = &self.channels;
@@ -271,6 +281,7 @@ impl Listener {
             Ok(opened) => opened,
             Err(fault) => {
                 tracing::debug!(reason = %fault, "cannot listen");
+                self.trouble = Some(fault);
                 return self.reconnect();
             }
         };
@@ -282,7 +293,7 @@ impl Listener {
             let gap = Gap { channels, from, to, reason, count: None, rejected: None };
             self.gap(gap);
         }
-        self.failures = 0;
+        (self.failures, self.trouble) = (0, None);
         self.former = Some(opened.session.backend.clone());
         self.state =
             ListenerState::Live(Box::new(Live::new(opened.session, self.options.heartbeat)));
@@ -299,6 +310,7 @@ impl Listener {
 
     fn lose(&mut self, loss: Loss) {
         self.reason = loss.reason;
+        self.trouble = Some(loss.fault);
         self.reconnect();
     }
 

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// How long a flow may take to begin: with `start = "latest"` and open writers it reads every id.
-const BEGIN_WITHIN: Duration = Duration::from_secs(600);
+pub(crate) const BEGIN_WITHIN: Duration = Duration::from_secs(600);
 
 /// How often a standby tries the flow's lock.
 const TRY_EVERY: Duration = Duration::from_secs(1);
@@ -157,19 +157,19 @@ pub(crate) async fn verify(
     Ok((facts, incarnation.ok_or_else(gone).map_err(source_error)?))
 }
 
-/// What every session on an outbox needs. Plans follow the primary key whatever the statistics say:
+/// What whoever reads an outbox needs. Plans follow the primary key whatever the statistics say:
 /// those of a table that is emptied all the time are wrong most of the time. So one plan serves all
 /// pages. Rows that row security would hide are an error, and not absent.
+pub(crate) const READING: &str = "SET enable_seqscan = off; SET enable_bitmapscan = off; \
+     SET jit = off; SET max_parallel_workers_per_gather = 0; \
+     SET plan_cache_mode = force_generic_plan; SET row_security = off";
+
+/// What every session on an outbox needs that holds a lock.
 pub(crate) fn session_settings() -> String {
     let holder = lock_holder_settings(HEARTBEAT, STATEMENT_WITHIN);
-    format!(
-        "{holder}; SET tcp_user_timeout = {}; SET enable_seqscan = off; SET enable_bitmapscan = off; SET jit = off; \
-         SET max_parallel_workers_per_gather = 0; SET plan_cache_mode = force_generic_plan; \
-         SET row_security = off",
-        HOLDS.as_millis()
-    )
+    format!("{holder}; SET tcp_user_timeout = {}; {READING}", HOLDS.as_millis())
 }
 
-fn statement_timeout(limit: Duration) -> String {
+pub(crate) fn statement_timeout(limit: Duration) -> String {
     format!("SET statement_timeout = {}", limit.as_millis())
 }

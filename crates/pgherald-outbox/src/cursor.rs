@@ -110,12 +110,17 @@ fn json<T: DeserializeOwned>(text: &str) -> Result<T, sqlx::Error> {
 
 /// High, missing and the token.
 fn decode(row: &PgRow) -> Result<Stored, sqlx::Error> {
+    Ok(Stored { position: decode_position(row)?, token: row.try_get(2)? })
+}
+
+/// High, and missing as text.
+pub(crate) fn decode_position(row: &PgRow) -> Result<Position, sqlx::Error> {
     let text: &str = row.try_get(1)?;
     let missing = Ranges::from_multirange(text).ok_or_else(|| sqlx::Error::ColumnDecode {
         index: "missing".into(),
         source: "not a multirange as PostgreSQL writes it".into(),
     })?;
-    Ok(Stored { position: Position { high: row.try_get(0)?, missing }, token: row.try_get(2)? })
+    Ok(Position { high: row.try_get(0)?, missing })
 }
 
 /// Goes on from a row that is there, and brings it up to date with the configuration and the table.
@@ -273,7 +278,7 @@ fn insert(flow: &FlowFacts, incarnation: &Incarnation, position: &str) -> String
 
 /// In one snapshot: behind the highest row it shows, except for the ids above `floor` that it does
 /// not show.
-fn latest(table: &str, floor: i64) -> String {
+pub(crate) fn latest(table: &str, floor: i64) -> String {
     format!(
         "SELECT coalesce(max(id), {floor}) AS high, coalesce(range_agg(int8range(below + 1, id)) \
          FILTER (WHERE id > below + 1), '{{}}') AS missing \

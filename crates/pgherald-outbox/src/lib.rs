@@ -50,6 +50,7 @@ mod unrouted;
 mod check;
 mod oldest;
 mod removal;
+mod tail;
 
 mod error;
 mod events;
@@ -70,4 +71,5 @@ pub use self::{
     report::{Late, OutboxReport},
     source::OutboxSource,
     table::TableName,
+    tail::{OutboxTail, StoredRows, TAIL_PAYLOAD_BYTES_MAX, TailOptions, Tailed},
 };

@@ -11,7 +11,7 @@ mod weighed;
 
 use std::sync::Arc;
 
-use pgherald_core::{FlowContext, Room};
+use pgherald_core::Room;
 use sqlx::{AssertSqlSafe, Postgres, postgres::PgArguments, query, query::Query};
 
 use crate::{TableName, incarnation::facts_sql, visibility::Scan};
@@ -76,9 +76,13 @@ pub(crate) struct PageSql {
 }
 
 impl PageSql {
-    pub(crate) fn new(table: &TableName, context: &FlowContext) -> Self {
+    /// `channels`: `None`: all. Payloads above `message_bytes_max` are told and not read.
+    pub(crate) fn new(
+        table: &TableName,
+        channels: Option<&[Arc<str>]>,
+        message_bytes_max: usize,
+    ) -> Self {
         let rows = rows(&table.sql());
-        let channels = context.channels.as_ref();
         let with_facts = |page: &str| format!("{} UNION ALL ({page})", facts(table)).into();
         Self {
             light: with_facts(&light::sql(&rows)),
@@ -90,7 +94,7 @@ impl PageSql {
             )
             .into(),
             channels: channels.map(|names| names.iter().map(ToString::to_string).collect()),
-            message_bytes_max: context.message_bytes_max,
+            message_bytes_max,
         }
     }
 
@@ -182,25 +186,12 @@ fn columns(described: &str, with_payload: &str, large: &str, size: &str) -> Stri
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use pgherald_core::{BatchLimits, Budget, Envelope, EventNames};
-
     use super::*;
 
     fn page(table: &str, channels: Option<&[&str]>) -> PageSql {
-        let context = FlowContext {
-            pipeline: "p".into(),
-            source: "outbox",
-            sink: "s".into(),
-            channels: channels.map(|names| names.iter().map(|name| (*name).into()).collect()),
-            envelope: Envelope::Binary,
-            events: EventNames::default(),
-            budget: Budget { messages: 10, bytes: 10 },
-            batch: BatchLimits { messages: 10, bytes: 10, linger: Duration::ZERO },
-            message_bytes_max: 1_000,
-        };
-        PageSql::new(&TableName::parse(table).unwrap(), &context)
+        let channels: Option<Vec<Arc<str>>> =
+            channels.map(|names| names.iter().map(|name| (*name).into()).collect());
+        PageSql::new(&TableName::parse(table).unwrap(), channels.as_deref(), 1_000)
     }
 
     #[test]

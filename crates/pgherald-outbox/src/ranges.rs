@@ -25,7 +25,6 @@ impl Ranges {
         self.0.first_key_value().map(|(first, _)| *first)
     }
 
-    #[cfg(test)]
     pub(crate) fn contains(&self, id: i64) -> bool {
         self.0.range(..=id).next_back().is_some_and(|(_, last)| *last >= id)
     }

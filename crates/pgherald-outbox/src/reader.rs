@@ -46,9 +46,15 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(flow: &FlowFacts) -> Self {
-        let sql = PageSql::new(&flow.settings.table, &flow.context);
+    pub(crate) fn new(sql: PageSql) -> Self {
         Self { sql, decoder: Decoder::default(), to_weigh: 0 }
+    }
+
+    /// Of one flow.
+    pub(crate) fn of_flow(flow: &FlowFacts) -> Self {
+        let context = &flow.context;
+        let channels = context.channels.as_deref();
+        Self::new(PageSql::new(&flow.settings.table, channels, context.message_bytes_max))
     }
 
     /// One snapshot; no more than there is room for. A page that is dropped half read ends its

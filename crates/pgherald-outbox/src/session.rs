@@ -92,7 +92,7 @@ impl OutboxSession {
         }
         let flow = &carried.flow;
         let given = position.to_checkpoint();
-        let reader = Reader::new(flow);
+        let reader = Reader::of_flow(flow);
         let visibility = Visibility::new(flow.settings.order, position);
         let now = Instant::now();
         Ok(Self {

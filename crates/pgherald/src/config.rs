@@ -39,6 +39,7 @@ pub(crate) use self::{
     file::Environment,
     origin::Origin,
     settings::{FlowPlan, Settings},
+    suggest::nearest,
 };
 use self::{raw::RawConfig, report::Report, tree::Tree};
 use crate::{memory, scrub::Scrubber};
@@ -76,7 +77,7 @@ pub(crate) fn load(option: Option<&Path>, environment: &Environment) -> Result<L
 }
 
 /// The same for a file's content.
-#[cfg(feature = "fuzzing")]
+#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn load_text(text: &str, environment: &Environment) -> Result<Loaded, Refused> {
     let path = PathBuf::from("fuzzed");
     let text = file::toml(text.as_bytes().to_vec());

@@ -4,7 +4,6 @@ use clap::{CommandFactory, error::ErrorKind};
 use pgherald_core::Finding;
 use pgherald_outbox::LateFilter;
 use pgherald_postgres::{Filter, SetupOptions, setup_script};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{
     check,
@@ -17,7 +16,8 @@ use crate::{
     remove::{self, Removing},
     run,
     scrub::Scrubber,
-    setup, status,
+    setup, signals, status,
+    tail::Tailing,
 };
 
 /// One command, ready to be done.
@@ -30,6 +30,7 @@ pub(crate) enum Job {
     DeadLetters(Database, Filter, DeadLettersCommand),
     Remove(Database, Removing),
     Late(Database, LateFilter, LateCommand),
+    Tail(Box<Tailing>),
     /// Nothing but a text.
     Print(String),
 }
@@ -76,6 +77,10 @@ impl Job {
                 let filter = Filter { pipeline: pipeline.clone(), sink: sink.clone() };
                 Ok(Self::DeadLetters(database, filter, command.clone()))
             }
+            Command::Tail(arguments) => {
+                let tailing = Tailing::prepare(load()?, arguments);
+                Ok(Self::Tail(Box::new(tailing.unwrap_or_else(|text| usage(text)))))
+            }
             Command::Setup(arguments) => prepare_setup(arguments, cli, environment),
         }
     }
@@ -88,6 +93,7 @@ impl Job {
             | Self::DeadLetters(database, ..)
             | Self::Remove(database, ..)
             | Self::Late(database, ..) => database.scrubber.clone(),
+            Self::Tail(tailing) => tailing.scrubber.clone(),
             Self::Health(_) | Self::Status(..) | Self::Print(_) => Scrubber::default(),
         }
     }
@@ -110,6 +116,7 @@ impl Job {
             }
             Self::Remove(database, removing) => remove::remove(&database, &removing).await,
             Self::Late(database, filter, command) => late::late(&database, &filter, command).await,
+            Self::Tail(tailing) => tailing.run().await,
             Self::Print(text) => {
                 output::print(&text);
                 true
@@ -127,15 +134,8 @@ async fn findings(loaded: &Loaded) -> Vec<Finding> {
 
 /// Checks until Ctrl-C or SIGTERM.
 async fn watch(loaded: &Loaded, format: CheckFormat) -> bool {
-    let mut terminate = signal(SignalKind::terminate()).ok();
-    let stop = async {
-        tokio::select! {
-            _ = tokio::signal::ctrl_c() => {}
-            Some(()) = async { terminate.as_mut()?.recv().await } => {}
-        }
-    };
     let check = || findings(loaded);
-    check::watch(check, stop, |before, now| match before {
+    check::watch(check, signals::stopped(), |before, now| match before {
         None => drop(output::findings(now, format, &loaded.scrubber)),
         Some(before) => output::changes(before, now, format, &loaded.scrubber),
     })

@@ -27,8 +27,11 @@ mod signals;
 mod status;
 mod wiring;
 
+mod tail;
+
 mod job;
 mod output;
+mod terminal;
 
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;

@@ -1,7 +1,6 @@
 //! What commands print.
 
 use std::{
-    borrow::Cow,
     io::{self, IsTerminal, Write},
     time::SystemTime,
 };
@@ -15,6 +14,7 @@ use crate::{
     instance::{InstanceAnswer, Reply},
     scrub::Scrubber,
     status,
+    terminal::for_reader,
 };
 
 /// Prints to standard output. A reader that left (`| head`) is no error.
@@ -28,29 +28,6 @@ fn warn(text: &str) {
     let mut out = io::stderr().lock();
     let text = for_reader(text, out.is_terminal());
     let _ = out.write_all(text.as_bytes());
-}
-
-/// A terminal does what control characters say, and whoever may send a message writes some of these
-/// texts: there they are escaped, in a way that JSON takes too. A file or a pipe gets what there is.
-fn for_reader(text: &str, terminal: bool) -> Cow<'_, str> {
-    if !terminal || !text.contains(is_dangerous) {
-        return Cow::Borrowed(text);
-    }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match is_dangerous(c) {
-            true => escaped.push_str(&format!("\\u{:04x}", u32::from(c))),
-            false => escaped.push(c),
-        }
-    }
-    Cow::Owned(escaped)
-}
-
-/// Control characters but the end of a line and a tab, and what turns the direction of writing.
-fn is_dangerous(c: char) -> bool {
-    let turns =
-        matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    turns || (c.is_control() && c != '\n' && c != '\t')
 }
 
 /// Says on standard error what is wrong, or why it takes so long.
@@ -230,13 +207,6 @@ mod tests {
             Finding::warning("a.b", "is\nshort", "make it longer"),
             Finding::error("a", "is missing", "add it"),
         ]
-    }
-
-    #[test]
-    fn a_terminal_gets_no_control_characters() {
-        let text = "a\tb\n\u{1b}[2J\u{9b}31m\r\u{202e}ä";
-        assert_eq!(for_reader(text, true), "a\tb\n\\u001b[2J\\u009b31m\\u000d\\u202eä");
-        assert_eq!(for_reader(text, false), text);
     }
 
     #[test]

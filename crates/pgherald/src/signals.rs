@@ -49,3 +49,12 @@ impl Signals {
         }
     }
 }
+
+/// Resolves when somebody ends a command that goes on until then: SIGINT or SIGTERM.
+pub(crate) async fn stopped() {
+    let mut terminate = signal(SignalKind::terminate()).ok();
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        Some(()) = async { terminate.as_mut()?.recv().await } => {}
+    }
+}

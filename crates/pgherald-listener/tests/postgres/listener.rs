@@ -94,6 +94,7 @@ async fn a_lost_session_is_a_gap_in_its_place() {
             proxy.black_hole(Direction::Both);
             let waited = tokio::time::timeout(HEARTBEAT * 3, listener.batch(1, DELAY)).await;
             assert!(waited.is_err());
+            assert!(listener.trouble().is_some(), "it says why nothing is heard");
             proxy.heal();
         } else {
             proxy.reset();
@@ -102,6 +103,7 @@ async fn a_lost_session_is_a_gap_in_its_place() {
             Heard::Gap(gap) => assert_eq!((gap.reason, gap.from.is_some()), (reason, true)),
             other => panic!("{other:?}"),
         }
+        assert_eq!(listener.trouble(), None);
         announce(&mut announcer, "a", "after").await;
         assert_eq!(text(&take(&mut listener, 1).await[0]), "after");
     }

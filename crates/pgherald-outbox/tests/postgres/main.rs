@@ -14,4 +14,5 @@ mod pump;
 mod reading;
 mod rig;
 mod sleeping;
+mod tailing;
 mod watching;

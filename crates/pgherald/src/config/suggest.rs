@@ -1,7 +1,7 @@
 //! "Did you mean": the nearest of the names that are known.
 
 /// The known name that `wrong` was probably meant to be.
-pub(super) fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(wrong: &str, known: &[&'a str]) -> Option<&'a str> {
     let wrong = wrong.to_lowercase();
     let bound = (wrong.chars().count() / 3).clamp(1, 3);
     known
