@@ -248,6 +248,16 @@ async fn an_outbox_is_read_as_it_is_and_followed() {
     assert_eq!(tail.payload().await, "first");
     run(&mut late, "COMMIT").await;
     assert_eq!(tail.payload().await, "late", "a lower id that came later");
+    run(
+        &mut connection,
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+         WHERE application_name LIKE 'pgherald%'",
+    )
+    .await;
+    tail.says("cannot read pgherald.outbox, trying again: ").await;
+    tail.says("reading pgherald.outbox again").await;
+    run(&mut connection, "SELECT pgherald.send('orders', 'after'::text)").await;
+    assert_eq!(tail.payload().await, "after");
     tail.signal("-TERM").await;
     assert_eq!(tail.ends().await, Some(0));
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use pgherald_core::{Backoff, Message};
 use pgherald_outbox::{OutboxSettings, OutboxTail, StoredRows, TailOptions, Tailed};
-use pgherald_postgres::{PostgresError, PostgresSettings};
+use pgherald_postgres::{Class, PostgresError, PostgresSettings};
 use tokio::{sync::mpsc::Sender, time::sleep};
 
 use super::{
@@ -79,31 +79,25 @@ impl Reading {
         to: &Sender<Chunk>,
         say: &S,
     ) -> Result<bool, PostgresError> {
-        let table = &self.options.table;
         let mut tail = OutboxTail::new(postgres.clone(), self.options.clone());
         tail.open().await?;
-        say(&format!("following {table}"));
-        let (mut failures, mut told) = (0, None);
+        let mut trouble = Trouble::new(self.options.table.to_string(), say);
+        (trouble.say)(&format!("following {}", trouble.table));
         loop {
-            let news = match tail.next().await {
-                Ok(news) => news,
-                Err(fault) => {
-                    if told.as_ref() != Some(&fault) {
-                        say(&format!("cannot read {table}, trying again: {fault}"));
+            match tail.next().await {
+                Ok(news) => {
+                    trouble.rows_came();
+                    let chunk = news.into_iter().flat_map(|news| self.told(news)).collect();
+                    if to.send(chunk).await.is_err() {
+                        return Ok(true);
                     }
-                    told = Some(fault);
-                    failures += 1;
-                    sleep(Backoff::default().wait(failures, &mut rand::rng())).await;
-                    continue;
                 }
-            };
-            failures = 0;
-            if told.take().is_some() {
-                say(&format!("reading {table} again; it goes on where it stood"));
-            }
-            let chunk = news.into_iter().flat_map(|news| self.told(news)).collect();
-            if to.send(chunk).await.is_err() {
-                return Ok(true);
+                Err(fault) => {
+                    trouble.tell(fault);
+                    while let Err(fault) = trouble.wait_and(&mut tail).await {
+                        trouble.tell(fault);
+                    }
+                }
             }
         }
     }
@@ -127,5 +121,51 @@ impl Reading {
             message: message.clone(),
         };
         takers.map(entry).collect()
+    }
+}
+
+/// What keeps an outbox from being read: said once, and once more when it is over.
+struct Trouble<'a, S> {
+    table: String,
+    say: &'a S,
+    /// What was said last, since rows came.
+    told: Option<PostgresError>,
+    is_down: bool,
+    /// In a row.
+    failures: u32,
+}
+
+impl<'a, S: Fn(&str)> Trouble<'a, S> {
+    fn new(table: String, say: &'a S) -> Self {
+        Self { table, say, told: None, is_down: false, failures: 0 }
+    }
+
+    fn tell(&mut self, fault: PostgresError) {
+        self.failures = self.failures.saturating_add(1);
+        if self.told.as_ref() != Some(&fault) {
+            (self.say)(&format!("cannot read {}, trying again: {fault}", self.table));
+            (self.told, self.is_down) = (Some(fault), true);
+        }
+    }
+
+    /// Another session, after a while. A fault that it has cured is over, although no row may come.
+    async fn wait_and(&mut self, tail: &mut OutboxTail) -> Result<(), PostgresError> {
+        sleep(Backoff::default().wait(self.failures, &mut rand::rng())).await;
+        tail.open().await?;
+        if self.told.as_ref().is_some_and(|fault| fault.class == Class::Transient) {
+            self.tell_over();
+        }
+        Ok(())
+    }
+
+    fn rows_came(&mut self) {
+        self.tell_over();
+        (self.told, self.failures) = (None, 0);
+    }
+
+    fn tell_over(&mut self) {
+        if std::mem::take(&mut self.is_down) {
+            (self.say)(&format!("reading {} again; it goes on where it stood", self.table));
+        }
     }
 }
