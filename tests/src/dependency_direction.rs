@@ -30,17 +30,20 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ),
 ];
 
-/// Each heavy dependency belongs to one crate (sqlx to the crates that speak to PostgreSQL).
-const OWNERS: [(&str, &[&str]); 5] = [
+/// Each heavy dependency belongs to one crate (sqlx to the crates that speak to PostgreSQL; redis to an
+/// example only).
+const OWNERS: [(&str, &[&str]); 6] = [
     ("sqlx", &["pgherald-postgres", "pgherald-listener", "pgherald-outbox"]),
     ("rdkafka", &["pgherald-sink-kafka"]),
     ("async-nats", &["pgherald-sink-nats"]),
     ("hyper-rustls", &["pgherald-sink-http"]),
     ("config", &["pgherald"]),
+    ("redis", &[]),
 ];
 
 /// Never shipped: these may use anything.
-const NOT_SHIPPED: [&str; 3] = ["pgherald-testkit", "pgherald-tests", "xtask"];
+const NOT_SHIPPED: [&str; 4] =
+    ["pgherald-testkit", "pgherald-tests", "sink-redis-streams", "xtask"];
 
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());

@@ -2,16 +2,12 @@
 
 use std::time::Duration;
 
+pub(crate) use pgherald_testkit::full_length;
 use pgherald_testkit::{Kafka, Nats, Postgres};
 use tokio::sync::OnceCell;
 
 /// Long enough for anything that is supposed to happen soon, on a noisy machine.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
-
-/// Whether faults run at their full length.
-pub(crate) fn full_length() -> bool {
-    std::env::var_os("PGHERALD_FULL").is_some_and(|value| value != "0")
-}
 
 /// A short length in `cargo xtask test`, the full one in `cargo xtask prove`.
 pub(crate) fn length(short: u64, full: u64) -> Duration {

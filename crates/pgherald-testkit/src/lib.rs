@@ -25,7 +25,10 @@ mod ports;
 mod postgres;
 mod postgres_data;
 mod process;
+mod redis;
 mod scratch;
+#[cfg(feature = "sink-suite")]
+pub mod sink_suite;
 mod tool;
 mod wait;
 
@@ -73,9 +76,10 @@ pub use pgbouncer::{Pgbouncer, PoolMode};
 pub use ports::free_port;
 pub use postgres::{Postgres, PostgresBuilder};
 pub use process::Process;
+pub use redis::Redis;
 pub use scratch::Scratch;
 pub use tool::workspace_root;
-pub use wait::{eventually, eventually_some};
+pub use wait::{eventually, eventually_some, full_length};
 
 #[cfg(feature = "clients")]
 pub use certificates::Certificates;

@@ -106,8 +106,9 @@ async fn debians_postgres(name: &str) -> Result<PathBuf> {
     }
 }
 
-/// Where a pgbouncer is.
-pub(crate) enum Pooler {
+/// Where a program is that Debian has.
+#[derive(Clone, Debug)]
+pub(crate) enum Program {
     /// The program, on this machine.
     Installed(PathBuf),
     /// The directory with Debian's packages of it and of its libraries.
@@ -115,13 +116,31 @@ pub(crate) enum Pooler {
 }
 
 /// The program `pgbouncer`: installed, else Debian's.
-pub(crate) async fn pgbouncer() -> Result<Pooler> {
+pub(crate) async fn pgbouncer() -> Result<Program> {
     let usual = Some(PathBuf::from("/usr/sbin/pgbouncer")).filter(|it| it.exists());
     if let Some(binary) = tool::find("pgbouncer").or(usual) {
-        return Ok(Pooler::Installed(binary));
+        return Ok(Program::Installed(binary));
     }
     let packages = ["pgbouncer", "libevent-2.1-7", "libc-ares2"];
-    debian::unpacked("pgbouncer-debian", &packages).await.map(Pooler::Unpacked)
+    debian::unpacked("pgbouncer-debian", &packages).await.map(Program::Unpacked)
+}
+
+/// The program `redis-server`: installed, else Debian's.
+pub(crate) async fn redis() -> Result<Program> {
+    if let Some(binary) = tool::find("redis-server") {
+        return Ok(Program::Installed(binary));
+    }
+    // Debian's program lies in redis-tools; redis-server has a link to it.
+    let packages = [
+        "redis-server",
+        "redis-tools",
+        "libjemalloc2",
+        "liblua5.1-0",
+        "liblzf1",
+        "lua-bitop",
+        "lua-cjson",
+    ];
+    debian::unpacked("redis-debian", &packages).await.map(Program::Unpacked)
 }
 
 /// The library that gives a process another time of day, by `LD_PRELOAD`, `FAKETIME=+3600` and

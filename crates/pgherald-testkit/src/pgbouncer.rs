@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 
 use crate::account::Account;
 use crate::cache::copy_tree;
-use crate::packages::Pooler;
+use crate::packages::Program;
 use crate::process::{Process, guarded};
 use crate::{Error, Postgres, Result, Scratch};
 use crate::{debian, eventually, free_port, packages, postgres_data, tool};
@@ -82,8 +82,8 @@ impl Pgbouncer {
 /// a copy lies where another account may read it.
 async fn program(scratch: &Scratch) -> Result<(PathBuf, Option<PathBuf>)> {
     let unpacked = match packages::pgbouncer().await? {
-        Pooler::Installed(binary) => return Ok((binary, None)),
-        Pooler::Unpacked(dir) => dir,
+        Program::Installed(binary) => return Ok((binary, None)),
+        Program::Unpacked(dir) => dir,
     };
     let copy = scratch.path().join("program");
     copy_tree(&unpacked, &copy).map_err(|error| Error::because(copy.display(), error))?;

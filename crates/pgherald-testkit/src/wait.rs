@@ -6,6 +6,11 @@ use crate::{Error, Result};
 
 const POLL: Duration = Duration::from_millis(10);
 
+/// Whether tests run at their full length, as in `cargo xtask prove`.
+pub fn full_length() -> bool {
+    std::env::var_os("PGHERALD_FULL").is_some_and(|value| value != "0")
+}
+
 /// Polls `condition` until it is true. Fails after `deadline` with a sentence that holds `what`.
 pub async fn eventually<F: Future<Output = bool>>(
     what: &str,

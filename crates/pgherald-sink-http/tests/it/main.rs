@@ -9,3 +9,4 @@ mod order;
 mod refusals;
 mod rig;
 mod secrets;
+mod suite;

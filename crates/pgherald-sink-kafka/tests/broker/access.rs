@@ -15,15 +15,21 @@ use crate::flow::{
 /// A broker with an authorizer: everybody at the first listener is a superuser, and `app` at the
 /// second may do what ACLs say. And how `app` says who it is.
 pub(crate) async fn guarded() -> (Kafka, Value) {
+    guarded_behind(None).await
+}
+
+/// The same; with a proxy at this port in front of the second listener.
+pub(crate) async fn guarded_behind(proxy: Option<u16>) -> (Kafka, Value) {
     let module = "org.apache.kafka.common.security.plain.PlainLoginModule required";
-    let kafka = Kafka::builder().properties(&format!(
+    let builder = Kafka::builder().properties(&format!(
         "listener.security.protocol.map=DIRECT:PLAINTEXT,PROXIED:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          listener.name.proxied.sasl.enabled.mechanisms=PLAIN\n\
          listener.name.proxied.plain.sasl.jaas.config={module} user_app=\"secret\";\n\
          authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
          super.users=User:ANONYMOUS"
     ));
-    let kafka = kafka.start().await.expect("Kafka with an authorizer starts");
+    let builder = proxy.into_iter().fold(builder, |builder, port| builder.advertise(port));
+    let kafka = builder.start().await.expect("Kafka with an authorizer starts");
     (kafka, json!({"mechanism": "PLAIN", "username": "app", "password": "secret"}))
 }
 

@@ -10,5 +10,6 @@ mod first_produce;
 mod flow;
 mod partitions;
 mod reach;
+mod suite;
 mod timestamps;
 mod topics;

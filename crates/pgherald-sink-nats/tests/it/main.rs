@@ -10,4 +10,5 @@ mod names;
 mod order;
 mod refusals;
 mod stored;
+mod suite;
 mod tls;
