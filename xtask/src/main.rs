@@ -23,7 +23,9 @@ cargo xtask TASK
   test [--skip STEP]...        everything that must hold before a commit, in this order:
                                fmt, clippy, fuzz, rustdoc, build, direction, servers,
                                unit, core, e2e
-  prove [FILTER]               the end-to-end tests with their full lengths (faults of 20 s and 60 s)
+  prove [FILTER]               the end-to-end tests with their full lengths (faults of 20 s and 60 s),
+                               and without a filter the sinks
+  prove sinks                  the suite that every sink passes, with every seed of random faults
   prove clients                a fixed set through every envelope and sink, read by the SDKs and clients
                                of tests/clients (from PyPI, npm, crates.io, Go modules, Maven)
   prove environments           a matrix of hostile databases, changes in mid-flow and refusals, with

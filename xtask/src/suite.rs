@@ -43,8 +43,10 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
 
 /// The end-to-end tests with their full lengths; `clients`: what other people's clients read.
 pub(crate) fn prove(arguments: &[String]) -> Result<(), String> {
-    if arguments == ["clients"] {
-        return prove_clients();
+    match arguments {
+        [only] if only == "clients" => return prove_clients(),
+        [only] if only == "sinks" => return prove_sinks(),
+        _ => {}
     }
     let filter: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let mut steps = Steps::new(Vec::new());
@@ -57,7 +59,27 @@ pub(crate) fn prove(arguments: &[String]) -> Result<(), String> {
             check::tests(command, count)
         },
     );
+    if arguments.is_empty() {
+        steps.step("sinks", |count| check::tests(sinks(), count));
+    }
     steps.finish()
+}
+
+/// The suite that every sink passes, with every seed.
+fn prove_sinks() -> Result<(), String> {
+    let mut steps = Steps::new(Vec::new());
+    steps
+        .step("tools", |_| need::all(true))
+        .step("servers", |_| play::fetch(&[]))
+        .step("sinks", |count| check::tests(sinks(), count));
+    steps.finish()
+}
+
+fn sinks() -> Command {
+    let suites = ["--no-fail-fast", "--test", "broker", "--test", "it", "--test", "suite"];
+    let mut command = cargo(&[&e2e::TEST[..], &suites].concat());
+    command.args(["--", "sink_suite", "--nocapture", THREADS]).env("PGHERALD_FULL", "1");
+    command
 }
 
 /// The readers are installed before there is a wire: signatures hold for five minutes. What is on the
