@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rand::Rng;
+use rand::{Rng, SeedableRng, rngs::SmallRng};
 
 /// Exponential backoff with full jitter and a cap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +31,57 @@ impl Backoff {
     }
 }
 
+/// The waits of a task that reconnects by itself, for as long as its process lives.
+#[derive(Debug)]
+pub struct Reconnect {
+    backoff: Backoff,
+    failures: u32,
+    random: SmallRng,
+}
+
+impl Reconnect {
+    /// Nothing has failed yet.
+    pub fn new(backoff: Backoff) -> Self {
+        Self { backoff, failures: 0, random: SmallRng::from_os_rng() }
+    }
+
+    /// The connection does its work: after its end the waits begin with the shortest again.
+    pub fn succeeded(&mut self) {
+        self.failures = 0;
+    }
+
+    /// How many attempts in a row have failed; [`wait`](Self::wait) counts them.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Waits after an attempt that failed. An attempt counts as failed also if this is dropped.
+    pub async fn wait(&mut self) {
+        self.failures = self.failures.saturating_add(1);
+        tokio::time::sleep(self.backoff.wait(self.failures, &mut self.random)).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use rand::{SeedableRng, rngs::SmallRng};
-
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_reconnects_waits_longer_until_it_succeeds() {
+        let backoff = Backoff::default();
+        let mut reconnect = Reconnect::new(backoff);
+        for failures in 1..=20 {
+            let began = tokio::time::Instant::now();
+            reconnect.wait().await;
+            assert_eq!(reconnect.failures(), failures);
+            assert!(began.elapsed() <= backoff.cap);
+        }
+        reconnect.succeeded();
+        let began = tokio::time::Instant::now();
+        reconnect.wait().await;
+        // The timer counts whole milliseconds.
+        assert!(began.elapsed() <= backoff.first + Duration::from_millis(1));
+    }
 
     #[test]
     fn waits_stay_below_the_doubling_bound_and_the_cap() {

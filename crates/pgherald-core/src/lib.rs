@@ -37,7 +37,7 @@ mod uri;
 mod window;
 
 pub use self::{
-    backoff::Backoff,
+    backoff::{Backoff, Reconnect},
     batch::{Batch, BatchLimits, Budget, Checkpoint, Room},
     clock::{Clock, clock},
     context::FlowContext,

@@ -4,10 +4,8 @@ mod session_run;
 
 use std::{sync::Arc, time::Duration};
 
-use pgherald_core::{Backoff, FlowContext};
+use pgherald_core::{Backoff, FlowContext, Reconnect};
 use pgherald_postgres::{Backend, Class, PostgresError, PostgresSettings};
-use rand::{SeedableRng, rngs::SmallRng};
-use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -99,8 +97,7 @@ struct Running {
     /// The one before, which may still be going.
     previous: Option<Backend>,
     /// Attempts in a row in which no nonce came back.
-    failures: u32,
-    random: SmallRng,
+    reconnect: Reconnect,
     last_fault: Option<PostgresError>,
 }
 
@@ -112,8 +109,7 @@ impl Running {
             metrics: HubMetrics::new(),
             former: None,
             previous: None,
-            failures: 0,
-            random: SmallRng::from_os_rng(),
+            reconnect: Reconnect::new(hub.options.backoff),
             last_fault: None,
             settings: hub.settings,
             options: hub.options,
@@ -124,8 +120,7 @@ impl Running {
     async fn run(mut self, stop: CancellationToken) {
         while let Some(loss) = self.one_session(&stop).await {
             self.lost(loss);
-            let wait = self.options.backoff.wait(self.failures, &mut self.random);
-            let stopped = stop.run_until_cancelled(sleep(wait)).await.is_none();
+            let stopped = stop.run_until_cancelled(self.reconnect.wait()).await.is_none();
             if stopped {
                 break;
             }
@@ -173,7 +168,6 @@ impl Running {
 
     /// The session, or the attempt at one, is over.
     fn lost(&mut self, loss: Loss) {
-        self.failures = self.failures.saturating_add(1);
         for place in 0..self.slots.len() {
             if self.router.is_open(place) {
                 self.next_gaps.ended(place, loss.reason);

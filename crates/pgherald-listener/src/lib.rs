@@ -92,3 +92,8 @@ pub use self::{
     metrics::{QUEUE_USAGE, RECONNECTS, describe_metrics},
     source::NotifySource,
 };
+
+/// The example of the README is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

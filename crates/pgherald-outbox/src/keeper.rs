@@ -9,7 +9,7 @@ mod sweeps;
 
 use std::{sync::Arc, time::Duration};
 
-use pgherald_core::Backoff;
+use pgherald_core::{Backoff, Reconnect};
 use pgherald_postgres::{PostgresError, PostgresSettings, Purpose, bounded, open, query};
 use sqlx::{PgConnection, Row};
 use tokio::time::sleep;
@@ -113,14 +113,15 @@ impl Keeper {
     /// Faults are retried: rows stay a little longer.
     pub(crate) async fn run(self) {
         let (mut duty, mut roll) = (Duty::new(self.patience), Roll::default());
+        let mut reconnect = Reconnect::new(Backoff::default());
         loop {
             while !self.carries() {
                 duty.rests();
                 sleep(PAUSE_IDLE / 4).await;
             }
-            if let Err(fault) = self.keep(&mut duty, &mut roll).await {
+            if let Err(fault) = self.keep(&mut duty, &mut roll, &mut reconnect).await {
                 self.tell(&mut duty, &fault);
-                sleep(Backoff::default().cap).await;
+                reconnect.wait().await;
             }
         }
     }
@@ -147,10 +148,16 @@ impl Keeper {
     }
 
     /// Works until this process runs nothing any more.
-    async fn keep(&self, duty: &mut Duty, roll: &mut Roll) -> Result<(), PostgresError> {
+    async fn keep(
+        &self,
+        duty: &mut Duty,
+        roll: &mut Roll,
+        reconnect: &mut Reconnect,
+    ) -> Result<(), PostgresError> {
         let mut session = Session::begin(self).await?;
         while self.carries() {
             let outcome = session.round(roll).await?;
+            reconnect.succeeded();
             match outcome.fault() {
                 Some(refused) => {
                     let fault = session.explain(refused).await?;

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use pgherald_core::Backoff;
+use pgherald_core::{Backoff, Reconnect};
 use pgherald_postgres::{
     ListenConnection, PostgresError, PostgresSettings, Purpose, bounded, open_listen_connection,
     query,
 };
 use sqlx::{PgConnection, Row};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::{
     TableName,
@@ -46,16 +46,16 @@ impl Waker {
     }
 
     pub(crate) async fn run(self) {
-        let backoff = Backoff::default();
+        let mut reconnect = Reconnect::new(Backoff::default());
         loop {
             let fault = match Watch::begin(&self).await {
-                Ok(watch) => watch.run().await,
+                Ok(watch) => watch.run(&mut reconnect).await,
                 Err(fault) => fault,
             };
             tracing::debug!(table = %self.table, error = %fault, "the outbox's waker starts again");
             self.bell.ring();
             tokio::select! {
-                () = sleep(backoff.cap) => {}
+                () = reconnect.wait() => {}
                 () = self.refuse() => {}
             }
         }
@@ -93,10 +93,11 @@ impl<'a> Watch<'a> {
         })
     }
 
-    async fn run(mut self) -> PostgresError {
+    async fn run(mut self, reconnect: &mut Reconnect) -> PostgresError {
         loop {
-            if let Err(fault) = self.step().await {
-                return fault;
+            match self.step().await {
+                Ok(()) => reconnect.succeeded(),
+                Err(fault) => return fault,
             }
         }
     }

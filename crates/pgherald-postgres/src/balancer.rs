@@ -20,8 +20,7 @@ use std::{
     time::Duration,
 };
 
-use pgherald_core::Backoff;
-use rand::{SeedableRng, rngs::SmallRng};
+use pgherald_core::{Backoff, Reconnect};
 use tokio::{
     sync::Notify,
     time::{sleep, timeout},
@@ -65,13 +64,12 @@ impl Balancer {
     /// Takes part until the process stops and its flows have let go of everything. Faults are
     /// retried; flows that run go on meanwhile.
     pub async fn run(self) {
-        let mut failures = 0;
-        let mut random = SmallRng::from_rng(&mut rand::rng());
+        let mut reconnect = Reconnect::new(Backoff::default());
         let mut former: Option<Backend> = None;
         while !self.stop.is_cancelled() {
             let fault = match self.join(&mut former).await {
                 Ok(membership) => {
-                    failures = 0;
+                    reconnect.succeeded();
                     match self.take_part(membership).await {
                         Ok(()) => return,
                         Err(fault) => fault,
@@ -79,11 +77,10 @@ impl Balancer {
                 }
                 Err(fault) => fault,
             };
-            tell(&fault, failures);
+            tell(&fault, reconnect.failures());
             self.assignments.values().for_each(|assignment| assignment.lost(&fault));
-            failures += 1;
             tokio::select! {
-                () = sleep(Backoff::default().wait(failures, &mut random)) => {}
+                () = reconnect.wait() => {}
                 () = self.stop.cancelled() => {}
             }
         }

@@ -333,7 +333,7 @@ impl<'a> SessionRun<'a> {
 
     /// Whatever was committed before `sent` has been heard.
     fn echoed(&mut self, sent: SystemTime) {
-        self.hub.failures = 0;
+        self.hub.reconnect.succeeded();
         self.hub.router.flush(&self.hub.slots);
         for place in 0..self.held.len() {
             if self.hub.router.is_open(place) {
