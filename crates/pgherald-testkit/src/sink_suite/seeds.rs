@@ -19,11 +19,15 @@ const FAULTS: usize = 3;
 /// A server needs seconds to start again, so only each so many-th seed kills it, at full length.
 const KILLS_EVERY: u64 = 5;
 
-/// Every seed, or the one of `PGHERALD_SEED`.
+/// The seed of `PGHERALD_SEED`, which is to be run alone.
+pub(super) fn chosen() -> Option<u64> {
+    std::env::var("PGHERALD_SEED").ok()?.parse().ok()
+}
+
+/// Every seed, or the chosen one.
 pub(super) async fn all<D: Destination>(d: &D) -> Verdict {
-    let chosen = std::env::var("PGHERALD_SEED").ok().and_then(|seed| seed.parse().ok());
     let count = if full_length() { SEEDS.0 } else { SEEDS.1 };
-    let seeds = chosen.map_or(0..count, |seed: u64| seed..seed + 1);
+    let seeds = chosen().map_or(0..count, |seed| seed..seed + 1);
     for seed in seeds {
         let began = Instant::now();
         let verdict = one(d, seed).await;
@@ -50,7 +54,7 @@ async fn one<D: Destination>(d: &D, seed: u64) -> Verdict {
     let mut sizes = SmallRng::seed_from_u64(seed.rotate_left(32));
     tokio::join!(send(&scene, &mut sizes), breaking);
     d.proxy().heal();
-    scene.judged().await
+    scene.judged_after_faults().await
 }
 
 async fn send<D: Destination>(scene: &Scene<'_, D>, random: &mut SmallRng) {
