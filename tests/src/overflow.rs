@@ -177,10 +177,11 @@ async fn all_accounted_for(scene: &Scene, broker: Broker, announced: usize) {
         let sink = [("sink", broker.sink())];
         let value = |name: &str| metrics.value(name, &sink);
         panic!(
-            "of {announced} {:?} were received, {:?} are published, {} were dropped",
+            "of {announced} {:?} were received, {:?} are published, {} were dropped\n{}",
             value("pgherald_messages_received_total"),
             value("pgherald_messages_published_total"),
-            dropped(&scene.bridge.status().await.unwrap(), broker)
+            dropped(&scene.bridge.status().await.unwrap(), broker),
+            scene.bridge.log()
         );
     }
     scene.bridge.wait_ready(SOON).await.unwrap();

@@ -38,6 +38,8 @@ pub(super) struct SessionRun<'a> {
     /// Held flows with LISTEN in place: the next nonce's echo opens them.
     ready: Vec<usize>,
     nonce: Option<Nonce>,
+    /// When the server answered a statement last.
+    answered_at: Instant,
     next_beat: Instant,
     next_try: Instant,
     /// When standbys look again who holds their lock.
@@ -71,6 +73,7 @@ impl<'a> SessionRun<'a> {
             held,
             ready: Vec::new(),
             nonce: None,
+            answered_at: at_once,
             next_beat: at_once,
             next_try: at_once,
             next_look: at_once,
@@ -122,7 +125,9 @@ impl<'a> SessionRun<'a> {
     /// Runs what is due. First the socket is emptied: what the server sends before it answers a
     /// statement lies in memory, and no budget bounds it.
     async fn tick(&mut self) -> Result<(), Loss> {
-        self.catch_up().await?;
+        let heartbeat = self.hub.options.heartbeat;
+        let late = self.nonce.as_ref().is_some_and(|nonce| Instant::now() >= nonce.due);
+        self.catch_up(if late { heartbeat } else { heartbeat / 5 }).await?;
         self.require_echo()?;
         if !self.holds_all() && Instant::now() >= self.next_try {
             self.next_try = Instant::now() + self.hub.options.lock_retry;
@@ -134,9 +139,9 @@ impl<'a> SessionRun<'a> {
         Ok(())
     }
 
-    /// Takes what the socket holds, until it is empty, for at most a heartbeat.
-    async fn catch_up(&mut self) -> Result<(), Loss> {
-        let until = Instant::now() + self.hub.options.heartbeat;
+    /// Takes what the socket holds, until it is empty, for so long at most.
+    async fn catch_up(&mut self, limit: Duration) -> Result<(), Loss> {
+        let until = Instant::now() + limit;
         while Instant::now() < until {
             let Some(heard) = self.session.connection.next_left() else { break };
             self.burst(heard).await?;
@@ -147,22 +152,30 @@ impl<'a> SessionRun<'a> {
 
     /// Runs a statement that may run more than once. What the server sends before it answers lies in
     /// memory, and no budget bounds it: when it is too much, the statement is given up, and what has
-    /// come goes into the queues first.
+    /// come goes into the queues first. A process that cannot keep up for two heartbeats takes all that
+    /// comes: after three without a statement the server ends the session.
     async fn ask<T: Send>(
         &mut self,
         statement: impl for<'s> Fn(&'s mut LiveSession) -> BoxFuture<'s, Result<T, Loss>> + Send,
     ) -> Result<T, Loss> {
+        let heartbeat = self.hub.options.heartbeat;
         let mut bytes = BEFORE_ANSWER_BYTES;
         loop {
+            if self.answered_at.elapsed() >= heartbeat * 2 {
+                bytes = usize::MAX;
+            }
             let meter = self.session.connection.meter(bytes);
             tokio::select! {
                 biased;
-                answer = statement(&mut self.session) => return answer,
+                answer = statement(&mut self.session) => {
+                    self.answered_at = Instant::now();
+                    return answer;
+                }
                 () = meter.exhausted() => {}
             }
             drop(meter);
-            self.catch_up().await?;
-            bytes = (bytes * 2).min(BEFORE_ANSWER_BYTES_MAX);
+            self.catch_up(heartbeat / 5).await?;
+            bytes = bytes.saturating_mul(2).min(BEFORE_ANSWER_BYTES_MAX);
         }
     }
 
