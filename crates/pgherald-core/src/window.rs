@@ -3,14 +3,13 @@
 mod entry;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashSet, VecDeque},
     sync::Arc,
 };
 
-use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::entry::{Entry, Fate};
+use self::entry::Entry;
 use crate::{
     Batch, BatchLimits, Budget, Checkpoint, Message, MessageId, Only, Open, Ordering, Room,
 };
@@ -34,14 +33,6 @@ pub(crate) struct Window {
     bytes: usize,
     /// Messages and bytes that the source must leave for dead letters that are sent again.
     reserved: Option<(usize, usize)>,
-    replay: Replay,
-}
-
-/// From where on settled messages are sent again, because something before them may have arrived.
-#[derive(Debug, Default)]
-struct Replay {
-    everything_from: Option<MessageIndex>,
-    keys_from: HashMap<Option<Bytes>, MessageIndex>,
 }
 
 /// One message of the window.
@@ -88,7 +79,6 @@ impl Window {
             messages: 0,
             bytes: 0,
             reserved: None,
-            replay: Replay::default(),
         }
     }
 
@@ -116,7 +106,7 @@ impl Window {
 
     /// The oldest message that is not settled.
     pub(crate) fn oldest_message(&self) -> Option<&Message> {
-        let open = |entry: &Entry| entry.fates().iter().position(|fate| *fate != Fate::Settled);
+        let open = |entry: &Entry| entry.fates().iter().position(|fate| !fate.is_final());
         self.entries.iter().find_map(|entry| Some(&entry.batch.messages[open(entry)?]))
     }
 
@@ -243,7 +233,7 @@ impl Window {
     /// The message at a place, if it is open.
     pub(crate) fn open_message(&self, (sequence, place): MessageIndex) -> Option<&Message> {
         let entry = self.entry(sequence)?;
-        let open = *entry.fates().get(place)? != Fate::Settled;
+        let open = !entry.fates().get(place)?.is_final();
         open.then(|| &entry.batch.messages[place])
     }
 
@@ -281,20 +271,20 @@ impl Window {
     /// was in flight is unknown now: it may have arrived. Such a message is published again, together with
     /// everything after it in its ordering unit, even if that was confirmed.
     pub(crate) fn rewind(&mut self) {
-        // Where a unit's first unknown message stands, its replay begins: `repeats` then names everything of
-        // the unit behind it. Sent alone, the unknown message would arrive after its successors, out of order.
-        self.replay = Replay::default();
-        for (offset, entry) in self.entries.iter_mut().enumerate() {
-            entry.forget_flight();
-            let sequence = self.first + offset as u64;
-            for place in entry.places(Fate::Unknown) {
-                self.replay.everything_from.get_or_insert((sequence, place));
-                if self.ordering == Ordering::Key {
-                    let key = entry.batch.messages[place].key.clone();
-                    self.replay.keys_from.entry(key).or_insert((sequence, place));
-                }
+        // Where a unit's first unknown message stands, its replay begins, and everything of the unit behind it
+        // is open again until it is confirmed once more. Sent alone, the unknown message would arrive after its
+        // successors, and a consumer that keeps the last message of a key would keep an old one.
+        let mut units = HashSet::new();
+        let by_key = self.ordering == Ordering::Key;
+        let mut begun = |message: &Message, begins: bool| {
+            let unit = if by_key { message.key.clone() } else { None };
+            if begins {
+                units.insert(unit);
+                return true;
             }
-        }
+            units.contains(&unit)
+        };
+        self.entries.iter_mut().for_each(|entry| entry.rewind(&mut begun));
         self.next = self.first;
         self.skip_settled();
     }
@@ -304,37 +294,16 @@ impl Window {
         self.first = self.end();
         self.next = self.first;
         self.entries.clear();
-        self.replay = Replay::default();
         (self.messages, self.bytes) = (0, 0);
     }
 
     fn marks(&self, sequence: Sequence) -> Option<Box<[bool]>> {
-        let entry = self.entry(sequence)?;
-        let messages = entry.batch.messages.iter().zip(entry.fates()).enumerate();
-        let mark = |(place, (message, fate)): (usize, (&Message, &Fate))| match fate {
-            Fate::Settled => self.repeats((sequence, place), message),
-            Fate::Unsent | Fate::Unknown | Fate::InFlight => true,
-        };
-        Some(messages.map(mark).collect())
-    }
-
-    /// Whether a settled message is published again, so that the replay is a contiguous run.
-    fn repeats(&self, place: MessageIndex, message: &Message) -> bool {
-        let from = match self.ordering {
-            Ordering::Flow => self.replay.everything_from,
-            Ordering::Key => self.replay.keys_from.get(&message.key).copied(),
-        };
-        from.is_some_and(|from| from < place)
+        Some(self.entry(sequence)?.fates().iter().map(|fate| !fate.is_final()).collect())
     }
 
     /// Entries that need not be published are passed over, so that `next` always names work.
     fn skip_settled(&mut self) {
-        while let Some(entry) = self.entry(self.next) {
-            let sequence = self.next;
-            let repeats = |(place, message)| self.repeats((sequence, place), message);
-            if !entry.is_settled() || entry.batch.messages.iter().enumerate().any(repeats) {
-                return;
-            }
+        while self.entry(self.next).is_some_and(Entry::is_settled) {
             self.next += 1;
         }
     }

@@ -16,8 +16,27 @@ pub(super) enum Fate {
     InFlight,
     /// Published, and the word was lost: it may have arrived.
     Unknown,
-    /// Confirmed, or disposed of by policy.
+    /// Confirmed once, and to be published again: something before it in its ordering unit may arrive
+    /// after it otherwise.
+    Repeat,
+    /// Published again, no word yet.
+    Repeating,
+    /// Confirmed.
     Settled,
+    /// Disposed of by policy: it is never published again.
+    Disposed,
+}
+
+impl Fate {
+    /// Nothing is left to do.
+    pub(super) fn is_final(self) -> bool {
+        matches!(self, Self::Settled | Self::Disposed)
+    }
+
+    /// Whether it would be lost if the process ended now.
+    fn is_undelivered(self) -> bool {
+        matches!(self, Self::Unsent | Self::InFlight | Self::Unknown)
+    }
 }
 
 #[derive(Debug)]
@@ -47,7 +66,7 @@ impl Entry {
             return 0;
         }
         let messages = self.batch.messages.iter().zip(&self.fates);
-        messages.filter(|(m, fate)| **fate != Fate::Settled && m.gap().is_none()).count()
+        messages.filter(|(m, fate)| fate.is_undelivered() && m.gap().is_none()).count()
     }
 
     pub(super) fn is_settled(&self) -> bool {
@@ -67,8 +86,21 @@ impl Entry {
         &self.fates
     }
 
-    pub(super) fn places(&self, fate: Fate) -> impl Iterator<Item = usize> + '_ {
-        self.fates.iter().enumerate().filter(move |(_, f)| **f == fate).map(|(place, _)| place)
+    /// Goes back before the first publish, with what is known. Messages whose unit has begun its replay
+    /// are repeated; `begun` says whether it has, and is told which message begins one.
+    pub(super) fn rewind(&mut self, begun: &mut dyn FnMut(&Message, bool) -> bool) {
+        for (fate, message) in self.fates.iter_mut().zip(&self.batch.messages) {
+            *fate = match *fate {
+                Fate::InFlight => Fate::Unknown,
+                Fate::Repeating => Fate::Repeat,
+                other => other,
+            };
+            let begins = matches!(fate, Fate::Unknown | Fate::Repeat);
+            if begun(message, begins) && *fate == Fate::Settled {
+                *fate = Fate::Repeat;
+            }
+        }
+        self.count_open();
     }
 
     /// Appends the batch that follows, where neither was published and the result stays within
@@ -114,9 +146,10 @@ impl Entry {
         let mut again = 0;
         for (fate, _) in self.fates.iter_mut().zip(marks).filter(|(_, mark)| **mark) {
             again += usize::from(*fate != Fate::Unsent);
-            if *fate != Fate::Settled {
-                *fate = Fate::InFlight;
-            }
+            *fate = match *fate {
+                Fate::Repeat | Fate::Repeating => Fate::Repeating,
+                _ => Fate::InFlight,
+            };
         }
         self.published = true;
         (Arc::clone(&self.batch), again)
@@ -125,6 +158,7 @@ impl Entry {
     pub(super) fn withhold(&mut self, from: usize) {
         self.change(from.., |fate| match fate {
             Fate::InFlight => Fate::Unsent,
+            Fate::Repeating => Fate::Repeat,
             other => other,
         });
     }
@@ -146,17 +180,24 @@ impl Entry {
                 }
                 (Fate::InFlight, Some(Open::Unknown)) => Fate::Unknown,
                 (Fate::InFlight, Some(Open::Unsent | Open::Rejected(_))) => Fate::Unsent,
+                (Fate::Repeating, Some(Open::Unknown | Open::Unsent)) => Fate::Repeat,
+                // It was confirmed before, so nobody needs to decide about it.
+                (Fate::Repeating, None | Some(Open::Rejected(_))) => {
+                    resolved.settled += 1;
+                    Fate::Settled
+                }
                 (fate, _) => fate,
             };
-            resolved.unknown += usize::from(*fate == Fate::Unknown);
-            resolved.open += usize::from(matches!(fate, Fate::Unknown | Fate::Unsent));
+            resolved.unknown += usize::from(matches!(fate, Fate::Unknown | Fate::Repeat));
+            resolved.open +=
+                usize::from(matches!(fate, Fate::Unknown | Fate::Unsent | Fate::Repeat));
         }
-        self.open -= resolved.settled;
+        self.count_open();
         resolved
     }
 
     pub(super) fn dispose(&mut self, place: usize) {
-        self.change(place..=place, |_| Fate::Settled);
+        self.change(place..=place, |_| Fate::Disposed);
     }
 
     pub(super) fn replace(&mut self, place: usize, message: Message) {
@@ -170,21 +211,17 @@ impl Entry {
         self.change(.., |_| Fate::Settled);
     }
 
-    /// The writer is gone: what was in flight may have arrived.
-    pub(super) fn forget_flight(&mut self) {
-        self.change(.., |fate| match fate {
-            Fate::InFlight => Fate::Unknown,
-            other => other,
-        });
-    }
-
     fn change(
         &mut self,
         places: impl std::slice::SliceIndex<[Fate], Output = [Fate]>,
         change: impl Fn(Fate) -> Fate,
     ) {
         self.fates[places].iter_mut().for_each(|fate| *fate = change(*fate));
-        self.open = self.fates.iter().filter(|fate| **fate != Fate::Settled).count();
+        self.count_open();
+    }
+
+    fn count_open(&mut self) {
+        self.open = self.fates.iter().filter(|fate| !fate.is_final()).count();
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -190,6 +191,59 @@ fn a_replay_repeats_what_was_confirmed_behind_an_unknown() {
     window.resolve(turn.sequence, &[(1, Open::Unknown)], &mut |_| ());
     window.rewind();
     assert_eq!(places(&window.take().unwrap()), [1, 2, 3]);
+}
+
+/// A second fault interrupts the replay: what was repeated in vain is repeated again. Otherwise message 1
+/// would be the last one of its unit that arrived, though 2 is newer.
+#[test]
+fn a_replay_that_is_interrupted_goes_on_where_it_was() {
+    let mut window = window(Ordering::Flow);
+    let turn = window.take().unwrap();
+    let mut settled = 0;
+    window.resolve(turn.sequence, &[(1, Open::Unknown), (3, Open::Unknown)], &mut |_| settled += 1);
+    window.rewind();
+    let turn = window.take().unwrap();
+    assert_eq!(places(&turn), [1, 2, 3]);
+    let open = [(2, Open::Unknown), (3, Open::Unknown)];
+    let resolved = window.resolve(turn.sequence, &open, &mut |_| settled += 1);
+    assert_eq!((resolved.settled, resolved.open, resolved.unknown), (1, 2, 2));
+    window.rewind();
+    let turn = window.take().unwrap();
+    assert_eq!((places(&turn), turn.again), (vec![2, 3], 2));
+    window.resolve(turn.sequence, &[], &mut |_| settled += 1);
+    assert_eq!(settled, 4, "each counts once");
+    assert_eq!(window.release().newest, Some(checkpoint(4)));
+}
+
+/// A batch that is to be repeated stays until it was, though everything before it is settled.
+#[test]
+fn what_is_to_be_repeated_is_not_released() {
+    let mut window = window(Ordering::Flow);
+    window.push(Batch { messages: vec![message(4, 1)], end: Some(checkpoint(5)) }, Instant::now());
+    let turns: Vec<Turn> = std::iter::from_fn(|| window.take()).collect();
+    assert_eq!(turns.len(), 2);
+    window.resolve(turns[1].sequence, &[], &mut |_| ());
+    window.resolve(turns[0].sequence, &[(3, Open::Unknown)], &mut |_| ());
+    window.rewind();
+    let turn = window.take().unwrap();
+    assert_eq!(places(&turn), [3]);
+    window.resolve(turn.sequence, &[], &mut |_| ());
+    assert_eq!(window.release().newest, Some(checkpoint(4)));
+    let turn = window.take().expect("message 4 is repeated behind message 3");
+    assert_eq!(Model::number(&turn.batch.messages[0]), 4);
+    window.resolve(turn.sequence, &[], &mut |_| ());
+    assert_eq!(window.release().newest, Some(checkpoint(5)));
+    assert!(window.is_empty());
+}
+
+#[test]
+fn what_the_policy_disposed_of_is_not_repeated() {
+    let mut window = window(Ordering::Flow);
+    let turn = window.take().unwrap();
+    window.dispose((turn.sequence, 2));
+    window.resolve(turn.sequence, &[(1, Open::Unknown)], &mut |_| ());
+    window.rewind();
+    assert_eq!(places(&window.take().unwrap()), [1, 3]);
 }
 
 #[test]

@@ -50,23 +50,6 @@ impl Arrival {
 /// Every message of `sent` arrived as it was sent; nothing else did; and in each unit the first
 /// arrivals are in order and a redelivery repeats a contiguous run.
 pub(super) fn judge(arrivals: &[Arrival], sent: &[Message]) -> Verdict {
-    judge_each(arrivals, sent, Redelivery::Contiguous)
-}
-
-/// As [`judge`], but a redelivery may leave out what had arrived before: if a fault interrupts it, the
-/// next one begins at the first message that is still open, and what lies between was confirmed earlier.
-pub(super) fn judge_after_faults(arrivals: &[Arrival], sent: &[Message]) -> Verdict {
-    judge_each(arrivals, sent, Redelivery::Interrupted)
-}
-
-/// How messages arrive again.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Redelivery {
-    Contiguous,
-    Interrupted,
-}
-
-fn judge_each(arrivals: &[Arrival], sent: &[Message], redelivery: Redelivery) -> Verdict {
     let places: BTreeMap<&str, usize> =
         sent.iter().enumerate().map(|(place, message)| (message.id.as_str(), place)).collect();
     let mut units: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
@@ -81,11 +64,11 @@ fn judge_each(arrivals: &[Arrival], sent: &[Message], redelivery: Redelivery) ->
     let missing: Vec<_> =
         (0..sent.len()).filter(|it| !arrived.contains(it)).map(|it| sent[it].id).collect();
     require(missing.is_empty(), format!("{} messages are missing: {missing:?}", missing.len()))?;
-    units.iter().try_for_each(|(unit, places)| judge_unit(unit, places, redelivery))
+    units.iter().try_for_each(|(unit, places)| judge_unit(unit, places))
 }
 
 /// A message follows the one before it in its unit, or repeats an earlier one.
-fn judge_unit(unit: &str, places: &[usize], redelivery: Redelivery) -> Verdict {
+fn judge_unit(unit: &str, places: &[usize]) -> Verdict {
     let order: Vec<usize> = places.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
     let mut next = 0;
     for place in places {
@@ -94,10 +77,7 @@ fn judge_unit(unit: &str, places: &[usize], redelivery: Redelivery) -> Verdict {
             index <= next,
             format!("in {unit} message {place} is ahead of its turn: {places:?}"),
         )?;
-        next = match redelivery {
-            Redelivery::Contiguous => index + 1,
-            Redelivery::Interrupted => next.max(index + 1),
-        };
+        next = index + 1;
     }
     Ok(())
 }
@@ -139,10 +119,6 @@ mod tests {
         assert!(verdict(&[0, 2, 1, 3]).unwrap_err().contains("ahead of its turn"));
         assert!(verdict(&[0, 1, 2, 0, 2, 3]).unwrap_err().contains("ahead of its turn"));
         assert!(verdict(&[0, 1, 2, 3, 4]).unwrap_err().contains("was not to be sent"));
-        let after_faults = |numbers: &[usize]| judge_after_faults(&arrivals(numbers), &sent);
-        assert_eq!(after_faults(&[0, 1, 2, 0, 2, 3]), Ok(()));
-        assert!(after_faults(&[0, 2, 1, 3]).unwrap_err().contains("ahead of its turn"));
-        assert!(after_faults(&[0, 1, 0, 3, 2]).unwrap_err().contains("ahead of its turn"));
         let mut changed = arrivals(&[0, 1, 2, 3]);
         changed[2].key = None;
         assert!(judge(&changed, &sent).unwrap_err().contains("is not what was sent"));

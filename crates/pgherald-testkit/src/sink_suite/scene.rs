@@ -14,11 +14,8 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Arrival, CHANNEL, Destination, Verdict,
-    arrival::{judge, judge_after_faults, judge_once},
-    feed::Feed,
-    letters::Letters,
-    require,
+    Arrival, CHANNEL, Destination, Verdict, arrival::judge, arrival::judge_once, feed::Feed,
+    letters::Letters, require,
 };
 
 /// Long enough for everything that has to happen, on a busy machine.
@@ -163,11 +160,6 @@ impl<'a, D: Destination> Scene<'a, D> {
     /// The same, and nothing arrived twice.
     pub(super) async fn judged_once(self) -> Verdict {
         self.conclude(judge_once).await
-    }
-
-    /// The same after several faults in a row.
-    pub(super) async fn judged_after_faults(self) -> Verdict {
-        self.conclude(judge_after_faults).await
     }
 
     async fn conclude(self, judge: fn(&[Arrival], &[Message]) -> Verdict) -> Verdict {
