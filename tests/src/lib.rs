@@ -50,5 +50,6 @@ mod soak;
 mod spread;
 mod standby;
 mod tail;
+mod tap;
 mod webhooks;
 mod writers;

@@ -54,6 +54,10 @@ const COMMANDS: &[(&str, Run)] = &[
         "pgherald tail --pipeline billing --last 10 --follow",
         There("tail", "an_outbox_is_read_as_it_is_and_followed"),
     ),
+    (
+        "curl --no-buffer 'http://127.0.0.1:9947/tail?pipeline=billing'",
+        There("tap", "what_passes_is_shown_and_its_content_only_to_an_operator"),
+    ),
     ("cargo xtask soak", There("soak", "every_sink_survives_a_fault_every_while")),
     ("cargo xtask bench", Needs("a-calm-machine")),
     ("cargo xtask bench outbox", There("bench", "a_small_outbox_is_measured_in_every_column")),

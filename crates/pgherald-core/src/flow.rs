@@ -12,6 +12,7 @@ mod replay;
 mod shared;
 mod sink_side;
 mod source_side;
+mod tap;
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +23,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use self::tap::{Seen, Tap, Watcher};
 use self::{
     dead_letter_writer::DeadLetterWriter, replay::Replays, shared::FlowShared, sink_side::SinkSide,
     source_side::SourceSide,
@@ -63,6 +65,7 @@ pub struct Flow {
     sink: Arc<dyn Sink>,
     dead_letters: Option<Arc<dyn DeadLetters>>,
     status: watch::Sender<FlowStatus>,
+    tap: Tap,
 }
 
 /// How a flow ended.
@@ -81,7 +84,8 @@ impl Flow {
     #[must_use]
     pub fn new(settings: FlowSettings, source: Arc<dyn Source>, sink: Arc<dyn Sink>) -> Self {
         let status = watch::Sender::new(FlowStatus::new());
-        Self { settings, source, sink, dead_letters: None, status }
+        let tap = Tap::new(&settings.context.pipeline, &settings.context.sink);
+        Self { settings, source, sink, dead_letters: None, status, tap }
     }
 
     /// Gives the flow a place for dead letters. [`OnRejected::DeadLetter`] needs it; whatever the
@@ -98,6 +102,12 @@ impl Flow {
         self.status.subscribe()
     }
 
+    /// Where it can be watched.
+    #[must_use]
+    pub fn tap(&self) -> Tap {
+        self.tap.clone()
+    }
+
     /// Carries messages until `stop` is cancelled, then drains for at most `drain`. A flow that is
     /// handed over to another process drains as long, and then stands by.
     ///
@@ -106,8 +116,8 @@ impl Flow {
     /// # Cancellation
     /// Dropping the future drops what is in memory; a source with positions brings it again.
     pub async fn run(self, stop: CancellationToken, drain: Duration) -> FlowEnd {
-        let shared =
-            FlowShared::new(&self.settings, self.sink.ordering(), stop.clone(), self.status);
+        let ordering = self.sink.ordering();
+        let shared = FlowShared::new(&self.settings, ordering, stop.clone(), self.status, self.tap);
         let source = SourceSide::new(&shared, &*self.source, &self.settings, drain);
         let letters = self.dead_letters.as_deref();
         let dead_letter_writer =

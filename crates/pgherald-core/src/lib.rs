@@ -45,7 +45,7 @@ pub use self::{
     envelope::{Binding, Envelope, WrapError, Wrapper, check_event, is_attribute_header},
     event_names::{EventNames, EventNamesConfig},
     finding::{Finding, Level, Problem, Problems},
-    flow::{Flow, FlowEnd, FlowSettings, OnRejected},
+    flow::{Flow, FlowEnd, FlowSettings, OnRejected, Seen, Tap, Watcher},
     gap::{GAP_TYPE, Gap, GapReason, RejectedMessage},
     host::is_loopback,
     id::{ID_BYTES_MAX, MessageId},

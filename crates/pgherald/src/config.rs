@@ -38,7 +38,7 @@ pub(crate) use self::{
     database::{Database, load_database},
     file::Environment,
     origin::Origin,
-    settings::{FlowPlan, Settings},
+    settings::{AdminAccess, FlowPlan, Settings},
     suggest::nearest,
 };
 use self::{raw::RawConfig, report::Report, tree::Tree};
@@ -77,7 +77,7 @@ pub(crate) fn load(option: Option<&Path>, environment: &Environment) -> Result<L
 }
 
 /// The same for a file's content.
-#[cfg(any(test, feature = "fuzzing"))]
+#[cfg(any(all(test, feature = "nats"), feature = "fuzzing"))]
 pub(crate) fn load_text(text: &str, environment: &Environment) -> Result<Loaded, Refused> {
     let path = PathBuf::from("fuzzed");
     let text = file::toml(text.as_bytes().to_vec());

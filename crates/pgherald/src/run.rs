@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use pgherald_core::FlowEnd;
 use tokio::{
+    sync::Semaphore,
     task::{JoinError, JoinSet},
     time::{Instant, interval, sleep_until},
 };
@@ -48,6 +49,8 @@ pub(crate) async fn run(loaded: Loaded, origin: Origin) -> bool {
         exporter,
         hosts: Hosts::of(loaded.settings.listen),
         scrubber: loaded.scrubber.clone(),
+        access: loaded.settings.access.clone(),
+        watchers: Arc::new(Semaphore::new(admin::WATCHERS_MAX)),
     };
     let _background = background(&loaded.settings, admin);
     let drain = loaded.settings.drain;

@@ -20,6 +20,7 @@ use tokio::{
     task::JoinSet,
 };
 
+pub(crate) use self::shown::seen_line;
 use self::{entry::Entry, plan::Plan, shown::Shown};
 use crate::{
     cli::{TailArguments, TailFormat},

@@ -89,6 +89,7 @@ fn view(plan: &FlowPlan, flow: &Flow, outbox: Option<watch::Receiver<OutboxRepor
         kind: plan.sink.kind(),
         channels: context.channels.clone().unwrap_or_else(|| ["*".into()].into()),
         status: flow.status(),
+        tap: flow.tap(),
         outbox,
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{OnRejected, shared::FlowShared};
+use super::{
+    OnRejected,
+    shared::{FlowShared, chain},
+};
 use crate::{
     Body, BoxError, ContentType, Gap, GapReason, Headers, Message, MessageId, RejectedMessage,
     window::MessageIndex,
@@ -65,7 +68,9 @@ impl Policy {
         };
         if self.halted_at != Some(message.id) {
             shared.metrics.rejected.increment(1);
-            log(shared, &message, rejection);
+            let reason = chain(&*rejection.error);
+            log(shared, &message, &reason);
+            shared.tap.rejected(&message, &reason);
         }
         if message.gap().is_some() {
             shared.window().dispose(rejection.place);
@@ -104,6 +109,7 @@ impl Policy {
             OnRejected::Skip => {
                 let gap = gap_in_place_of(message);
                 shared.report(gap.gap().expect("a gap was just made"));
+                shared.tap.passed(std::slice::from_ref(&gap));
                 shared.window().replace(rejection.place, gap);
                 Verdict::GoOn
             }
@@ -111,14 +117,14 @@ impl Policy {
     }
 }
 
-fn log(shared: &FlowShared, message: &Message, rejection: &Rejection) {
+fn log(shared: &FlowShared, message: &Message, reason: &str) {
     tracing::warn!(
         pipeline = &*shared.context.pipeline,
         sink = &*shared.context.sink,
         id = %message.id,
         size = message.payload_size(),
         gap = message.gap().is_some(),
-        error = &*super::shared::chain(&*rejection.error),
+        error = reason,
         "message rejected"
     );
 }
@@ -152,7 +158,7 @@ mod tests {
     use super::*;
     use crate::{
         Backoff, Batch, BatchLimits, Budget, Checkpoint, Envelope, EventNames, FlowContext,
-        FlowSettings, FlowStatus, Ordering,
+        FlowSettings, FlowStatus, Ordering, flow::Tap,
     };
 
     fn shared() -> FlowShared {
@@ -173,7 +179,8 @@ mod tests {
             jitter_seed: 0,
         };
         let status = watch::Sender::new(FlowStatus::new());
-        FlowShared::new(&settings, Ordering::Flow, CancellationToken::new(), status)
+        let tap = Tap::new(&settings.context.pipeline, &settings.context.sink);
+        FlowShared::new(&settings, Ordering::Flow, CancellationToken::new(), status, tap)
     }
 
     fn message(n: usize) -> Message {

@@ -181,6 +181,7 @@ impl FlowShared {
             }
             window.reserve(None);
             self.replayed.state().in_window = true;
+            self.tap.passed(&batch.messages);
             window.push(batch, tokio::time::Instant::now());
         }
         self.pushed.notify_one();

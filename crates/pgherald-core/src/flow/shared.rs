@@ -16,6 +16,7 @@ use super::{FlowContext, FlowSettings};
 use super::{
     health::{Health, SinkPhase, SourcePhase},
     replay::Replayed,
+    tap::Tap,
 };
 use crate::{
     Batch, Checkpoint, FlowState, FlowStatus, GAPS_REMEMBERED, Gap, OldestMessage, Ordering,
@@ -61,6 +62,7 @@ pub(super) struct FlowShared {
     pub(super) writing: watch::Sender<bool>,
     /// What became of dead letters that were sent again.
     pub(super) replayed: Replayed,
+    pub(super) tap: Tap,
     window: Mutex<Window>,
     settled: Mutex<Arc<Settled>>,
     health: Mutex<Health>,
@@ -73,6 +75,7 @@ impl FlowShared {
         ordering: Ordering,
         stop: CancellationToken,
         status: watch::Sender<FlowStatus>,
+        tap: Tap,
     ) -> Self {
         let context = settings.context.clone();
         let shared = Self {
@@ -89,6 +92,7 @@ impl FlowShared {
             settled: Mutex::default(),
             health: Mutex::new(Health::new()),
             status,
+            tap,
             context,
         };
         shared.metrics.state(FlowState::Attaching);
@@ -112,6 +116,7 @@ impl FlowShared {
             self.report(gap);
         }
         self.metrics.received.increment(count);
+        self.tap.passed(&batch.messages);
         self.window().push(batch, Instant::now());
         self.release();
         self.pushed.notify_one();

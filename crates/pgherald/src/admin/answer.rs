@@ -1,6 +1,6 @@
 //! What each page answers.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -10,18 +10,19 @@ use hyper::{
 };
 use pgherald_core::rfc3339;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use super::{
     flows::{FlowDocument, FlowView, readiness},
     hosts::Hosts,
     page,
 };
-use crate::{metrics::Exporter, scrub::Scrubber};
+use crate::{config::AdminAccess, metrics::Exporter, scrub::Scrubber};
 
 /// How the running instance introduces itself, so that `check` knows it.
 const SERVER: &str = concat!("pgherald/", env!("CARGO_PKG_VERSION"));
 
-const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
 
 /// Everything that the pages show.
 #[derive(Debug)]
@@ -33,6 +34,10 @@ pub(crate) struct Admin {
     pub(crate) hosts: Hosts,
     /// Nothing is shown that it has not seen.
     pub(crate) scrubber: Scrubber,
+    /// Who sees what messages hold.
+    pub(crate) access: AdminAccess,
+    /// Room for those who watch flows.
+    pub(crate) watchers: Arc<Semaphore>,
 }
 
 /// What `/status` shows.
@@ -72,7 +77,7 @@ impl Admin {
             "/status" => self.show(StatusCode::OK, "application/json", &self.status()),
             "/" => self.show(StatusCode::OK, "text/html; charset=utf-8", &self.page()),
             _ => {
-                let text = "not found; here are /, /livez, /readyz, /metrics and /status\n";
+                let text = "not found; here are /, /livez, /readyz, /metrics, /status and /tail\n";
                 respond(StatusCode::NOT_FOUND, TEXT, text.into())
             }
         }
@@ -113,7 +118,7 @@ impl Admin {
     }
 }
 
-fn respond(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
+pub(super) fn respond(code: StatusCode, kind: &'static str, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = code;
     let headers = [
@@ -131,10 +136,8 @@ fn respond(code: StatusCode, kind: &'static str, body: String) -> Response<Full<
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use http_body_util::BodyExt;
-    use pgherald_core::{FlowState, FlowStatus, Gap, GapReason, Owner};
+    use pgherald_core::{FlowState, FlowStatus, Gap, GapReason, Owner, Tap};
     use tokio::sync::watch;
 
     use super::*;
@@ -161,6 +164,7 @@ mod tests {
             kind: "kafka",
             channels,
             status: watch::Sender::new(status).subscribe(),
+            tap: Tap::new(&"orders".into(), &sink.into()),
             outbox: None,
         }
     }
@@ -173,6 +177,8 @@ mod tests {
             exporter: Exporter::of(|_| ()),
             hosts: Hosts::of(listen),
             scrubber: Scrubber::new(vec!["hunter2".into()]),
+            access: AdminAccess::default(),
+            watchers: Arc::new(Semaphore::new(1)),
         }
     }
 

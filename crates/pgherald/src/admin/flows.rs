@@ -6,7 +6,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use pgherald_core::{FlowStatus, Gap, OldestMessage, Owner, rfc3339};
+use pgherald_core::{FlowStatus, Gap, OldestMessage, Owner, Tap, rfc3339};
 use pgherald_outbox::OutboxReport;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -21,6 +21,7 @@ pub(crate) struct FlowView {
     pub(crate) kind: &'static str,
     pub(crate) channels: Arc<[Arc<str>]>,
     pub(crate) status: watch::Receiver<FlowStatus>,
+    pub(crate) tap: Tap,
     /// How it stands in its outbox, if that is its source.
     pub(crate) outbox: Option<watch::Receiver<OutboxReport>>,
 }

@@ -1,23 +1,39 @@
 //! Listens, with limits that make a slow or hostile client cheap.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    future, io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use hyper::{Request, body::Incoming, header::HOST, server::conn::http1, service::service_fn};
+use http_body_util::Either;
+use hyper::{
+    Request, Response, body::Incoming, header::HOST, server::conn::http1, service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::sleep,
 };
 
-use super::Admin;
+use super::{
+    Admin,
+    tail::{Body, tail},
+};
 
 /// Connections at once; the next one waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 64;
 /// From the first byte of a request to its last.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(2);
-/// From accept to close: a connection carries one request.
+/// From accept to close: a connection carries one request. Those who watch flows stay longer, and are
+/// fewer ([`super::WATCHERS_MAX`]).
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADERS_MAX: usize = 64;
 const BUFFER_BYTES_MAX: usize = 16 * 1024;
@@ -35,7 +51,7 @@ pub(crate) async fn serve(address: SocketAddr, admin: Arc<Admin>) {
             Ok((stream, _)) => {
                 let admin = admin.clone();
                 connections.spawn(async move {
-                    let _ = timeout(CONNECTION_TIMEOUT, connection(stream, admin)).await;
+                    connection(stream, admin).await;
                     drop(permit);
                 });
             }
@@ -76,21 +92,40 @@ fn warn_unbound(address: SocketAddr, error: &io::Error) {
 }
 
 async fn connection(stream: TcpStream, admin: Arc<Admin>) {
+    let goes_on = Arc::new(AtomicBool::new(false));
+    let streams = Arc::clone(&goes_on);
     let service = service_fn(move |request: Request<Incoming>| {
-        let host = request.headers().get(HOST);
-        let response = admin.answer(request.method(), request.uri().path(), host);
+        let response = answer(&admin, &request);
+        streams.store(matches!(response.body(), Either::Right(_)), Ordering::Relaxed);
         async move { Ok::<_, Infallible>(response) }
     });
-    let served = http1::Builder::new()
+    let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .keep_alive(false)
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(HEADERS_MAX)
         .max_buf_size(BUFFER_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a client of the admin pages was cut off");
+        .serve_connection(TokioIo::new(stream), service);
+    tokio::select! {
+        served = serving => if let Err(error) = served {
+            tracing::debug!(%error, "a client of the admin pages was cut off");
+        },
+        () = overtime(&goes_on) => {}
+    }
+}
+
+fn answer(admin: &Arc<Admin>, request: &Request<Incoming>) -> Response<Body> {
+    match request.uri().path() {
+        "/tail" => tail(admin, request),
+        path => admin.answer(request.method(), path, request.headers().get(HOST)).map(Either::Left),
+    }
+}
+
+/// A page has to be fetched in time. Whoever watches stays until he leaves.
+async fn overtime(goes_on: &AtomicBool) {
+    sleep(CONNECTION_TIMEOUT).await;
+    if goes_on.load(Ordering::Relaxed) {
+        future::pending().await
     }
 }
 
@@ -104,7 +139,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{admin::Hosts, metrics::Exporter, scrub::Scrubber};
+    use crate::{admin::Hosts, config::AdminAccess, metrics::Exporter, scrub::Scrubber};
 
     async fn exchange(address: SocketAddr, request: &str) -> io::Result<String> {
         let mut stream = TcpStream::connect(address).await?;
@@ -114,6 +149,16 @@ mod tests {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn who_watches_stays_and_a_page_is_fetched_in_time() {
+        let (page, stream) = (AtomicBool::new(false), AtomicBool::new(true));
+        let began = Instant::now();
+        overtime(&page).await;
+        assert_eq!(began.elapsed(), CONNECTION_TIMEOUT);
+        let hours = tokio::time::timeout(CONNECTION_TIMEOUT * 1_000, overtime(&stream));
+        assert!(hours.await.is_err());
+    }
+
     #[tokio::test]
     async fn slow_clients_do_not_keep_others_out() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -121,8 +166,10 @@ mod tests {
         let flows = Vec::new();
         let exporter = Exporter::of(|_| ());
         let (hosts, scrubber) = (Hosts::of(address), Scrubber::default());
-        let admin =
-            Arc::new(Admin { started: SystemTime::now(), flows, exporter, hosts, scrubber });
+        let (access, watchers) = (AdminAccess::default(), Arc::new(Semaphore::new(1)));
+        let started = SystemTime::now();
+        let admin = Admin { started, flows, exporter, hosts, scrubber, access, watchers };
+        let admin = Arc::new(admin);
         let mut server = JoinSet::new();
         server.spawn(serve(address, admin));
         // The address is taken at first.

@@ -20,6 +20,7 @@ impl RawConfig {
     /// The same configuration with every default written out.
     pub(super) fn fill(&mut self) {
         self.admin.listen.get_or_insert_with(|| ADMIN_LISTEN.to_owned());
+        self.admin.show_payloads.get_or_insert(false);
         self.shutdown.drain_deadline_ms.get_or_insert(DRAIN_DEADLINE_MS);
         self.pipelines.values_mut().for_each(RawPipeline::fill);
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pgherald_core::{Envelope, EventNamesConfig, StringList};
+use pgherald_core::{Envelope, EventNamesConfig, Secret, StringList};
 use pgherald_listener::NotifyConfig;
 use pgherald_outbox::OutboxConfig;
 use pgherald_postgres::PostgresConfig;
@@ -36,6 +36,9 @@ pub(crate) struct RawConfig {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct RawAdmin {
     pub(crate) listen: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) token: Option<Secret>,
+    pub(crate) show_payloads: Option<bool>,
 }
 
 /// `[shutdown]`

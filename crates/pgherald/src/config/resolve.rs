@@ -2,15 +2,15 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use pgherald_core::Problems;
+use pgherald_core::{Problems, Secret};
 
 use super::{
     defaults,
     flow::FlowResolver,
     key::{Key, is_name},
-    raw::{RawConfig, RawPipeline, RawSource},
+    raw::{RawAdmin, RawConfig, RawPipeline, RawSource},
     report::Report,
-    settings::{FlowPlan, Settings},
+    settings::{AdminAccess, FlowPlan, Settings},
 };
 use crate::sources::SourceSettings;
 
@@ -23,6 +23,7 @@ pub(super) fn resolve(raw: &RawConfig, report: &mut Report) -> Option<Settings> 
     let postgres = raw.postgres.resolve("postgres", &mut problems);
     let listen =
         listen(raw.admin.listen.as_deref().unwrap_or(defaults::ADMIN_LISTEN), &mut problems);
+    let access = access(&raw.admin, &mut problems);
     let drain = drain(raw, &mut problems);
     let mut flows = Vec::new();
     if raw.pipelines.is_empty() {
@@ -37,7 +38,10 @@ pub(super) fn resolve(raw: &RawConfig, report: &mut Report) -> Option<Settings> 
     }
     report.pour(&problems);
     match report.is_empty() {
-        true => Some(Settings { postgres: postgres?, listen: listen?, drain: drain?, flows }),
+        true => {
+            let (postgres, listen, drain) = (postgres?, listen?, drain?);
+            Some(Settings { postgres, listen, access, drain, flows })
+        }
         false => None,
     }
 }
@@ -57,6 +61,24 @@ pub(super) fn listen(text: &str, problems: &mut Problems) -> Option<SocketAddr> 
             None
         }
     }
+}
+
+/// A token that can be guessed protects nothing.
+const TOKEN_BYTES_MIN: usize = 16;
+
+fn access(admin: &RawAdmin, problems: &mut Problems) -> AdminAccess {
+    let show_payloads = admin.show_payloads.unwrap_or(false);
+    if show_payloads && admin.token.is_none() {
+        let text = "needs admin.token_file: only who has the token sees keys, headers and payloads";
+        problems.add("admin.show_payloads", text);
+    }
+    let written = admin.token.as_ref().and_then(Secret::literal);
+    if written.is_some_and(|token| token.len() < TOKEN_BYTES_MIN) {
+        let text =
+            format!("is shorter than {TOKEN_BYTES_MIN} bytes: openssl rand -hex 32 makes one");
+        problems.add("admin.token", text);
+    }
+    AdminAccess { token: admin.token.clone(), show_payloads }
 }
 
 fn drain(raw: &RawConfig, problems: &mut Problems) -> Option<Duration> {

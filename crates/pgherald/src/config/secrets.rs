@@ -33,8 +33,9 @@ const WORDS: [&str; 11] = [
 const WORD_BYTES_MAX: usize = 12;
 
 /// The secret keys. Each secret key `x`, librdkafka's too, also exists as `x_file`.
-const SECRETS: [&str; 9] = [
+const SECRETS: [&str; 10] = [
     "postgres.url",
+    "admin.token",
     "pipelines.*.sinks.*.kafka.sasl.password",
     "pipelines.*.sinks.*.nats.password",
     "pipelines.*.sinks.*.nats.token",
@@ -46,8 +47,9 @@ const SECRETS: [&str; 9] = [
 ];
 
 /// Those whose file is read where the secret is used, at every connect, and not here.
-const READ_WHEN_USED: [&str; 9] = [
+const READ_WHEN_USED: [&str; 10] = [
     "postgres.url",
+    "admin.token",
     "pipelines.*.sinks.*.kafka.sasl.password",
     "pipelines.*.sinks.*.nats.password",
     "pipelines.*.sinks.*.nats.token",

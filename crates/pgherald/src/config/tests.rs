@@ -199,3 +199,18 @@ fn a_sink_has_one_kind() {
     assert_eq!(problems.len(), 1, "{problems:#?}");
     assert!(problems[0].contains("has more than one kind: `kafka`, `nats`"));
 }
+
+#[test]
+fn payloads_are_shown_only_to_who_has_a_token() {
+    let shows = format!("{GOOD}\n[admin]\nshow_payloads = true\n");
+    let refused = problems("shows", &shows, &[]);
+    assert!(refused[0].starts_with("admin.show_payloads: needs admin.token_file"), "{refused:#?}");
+    let short = problems("short", &shows, &[("PGHERALD__ADMIN__TOKEN", "guessed")]);
+    assert!(short[0].starts_with("admin.token: is shorter than 16 bytes"), "{short:#?}");
+    let token = "0123456789abcdef";
+    let loaded = loaded("token", &shows, &[("PGHERALD__ADMIN__TOKEN", token)]).unwrap();
+    assert!(loaded.settings.access.show_payloads && !loaded.effective.contains(token));
+    assert!(!loaded.scrubber.scrub(token).contains(token));
+    let file = problems("file", &shows, &[("PGHERALD__ADMIN__TOKEN_FILE", "/may/come/later")]);
+    assert_eq!(file, Vec::<String>::new());
+}

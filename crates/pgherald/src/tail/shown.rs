@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use pgherald_core::{Body, Gap, Message, rfc3339};
+use pgherald_core::{Body, Gap, Message, Seen, rfc3339};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -34,13 +34,72 @@ struct Document<'a> {
     id: &'a str,
     time: String,
     pipeline: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sink: Option<&'a str>,
     channel: &'a str,
-    key: Option<Cow<'a, str>>,
-    headers: Map<String, Value>,
     content_type: Option<&'a str>,
     payload_bytes: usize,
     #[serde(flatten)]
+    content: Option<Content<'a>>,
+}
+
+/// What the application wrote: not shown to everybody.
+#[derive(Serialize)]
+struct Content<'a> {
+    key: Option<Cow<'a, str>>,
+    headers: Map<String, Value>,
+    #[serde(flatten)]
     payload: Map<String, Value>,
+}
+
+impl<'a> Document<'a> {
+    fn of(pipeline: &'a str, sink: Option<&'a str>, message: &'a Message) -> Self {
+        Self {
+            id: message.id.as_str(),
+            time: rfc3339(message.since).to_string(),
+            pipeline,
+            sink,
+            channel: &message.channel,
+            content_type: content_type(message),
+            payload_bytes: message.payload_size(),
+            content: Some(Content::of(message)),
+        }
+    }
+}
+
+impl<'a> Content<'a> {
+    fn of(message: &'a Message) -> Self {
+        let header = |(name, value): (&str, &str)| (name.to_owned(), value.into());
+        let headers = message.headers.iter().map(header).collect();
+        Self { key: key(message), headers, payload: payload_fields(&message.body) }
+    }
+}
+
+/// One line about a flow of the running bridge. Without its content a message is only named.
+pub(crate) fn seen_line(seen: &Seen, shows_content: bool) -> String {
+    let json = match seen {
+        Seen::Passed { pipeline, sink, message } => match message.gap() {
+            Some(gap) => json!({ "gap": gap, "pipeline": pipeline, "sink": sink }).to_string(),
+            None => {
+                let document = Document::of(pipeline, Some(sink), message);
+                let content = document.content.filter(|_| shows_content);
+                text_of(&Document { content, ..document })
+            }
+        },
+        Seen::Rejected { pipeline, sink, id, channel, reason } => {
+            let (id, pipeline, sink) = (id.as_str(), &**pipeline, &**sink);
+            json!({ "rejected": {
+                "pipeline": pipeline, "sink": sink, "id": id, "channel": channel, "reason": reason,
+            } })
+            .to_string()
+        }
+        Seen::LeftOut(count) => json!({ "sampled": { "left_out": count } }).to_string(),
+    };
+    json + "\n"
+}
+
+fn text_of(document: &Document<'_>) -> String {
+    serde_json::to_string(document).expect("texts and numbers")
 }
 
 impl Shown {
@@ -113,24 +172,7 @@ fn content_type(message: &Message) -> Option<&str> {
 
 fn json_of(entry: &Entry) -> String {
     match entry {
-        Entry::Message { pipeline, message } => {
-            let document = Document {
-                id: message.id.as_str(),
-                time: rfc3339(message.since).to_string(),
-                pipeline,
-                channel: &message.channel,
-                key: key(message),
-                headers: message
-                    .headers
-                    .iter()
-                    .map(|(name, value)| (name.to_owned(), value.into()))
-                    .collect(),
-                content_type: content_type(message),
-                payload_bytes: message.payload_size(),
-                payload: payload_fields(&message.body),
-            };
-            serde_json::to_string(&document).expect("texts and numbers")
-        }
+        Entry::Message { pipeline, message } => text_of(&Document::of(pipeline, None, message)),
         Entry::Gap(gap) => json!({ "gap": gap }).to_string(),
         Entry::Unseen { table, ids, first, last } => {
             json!({ "unseen": { "table": table, "ids": ids, "first": first, "last": last } })

@@ -112,3 +112,38 @@ fn text_is_one_line_and_headers_leave_the_payload_out() {
     assert!(headers.contains("payload_bytes  6\nheader         h: \\u001b[2J\\n"), "{headers}");
     assert!(headers.ends_with("\n\n") && !headers.contains("secret"), "{headers}");
 }
+
+/// What a stranger may see of a flow: that something passes, and what is missing.
+#[test]
+fn without_the_content_a_message_is_only_named() {
+    let Entry::Message { message, .. } = payload(b"secret") else { unreachable!() };
+    let passed = |message: Message| Seen::Passed {
+        pipeline: "p".into(),
+        sink: "s".into(),
+        message: Box::new(message),
+    };
+    let json = |seen: &Seen, shows_content| -> Value {
+        serde_json::from_str(&seen_line(seen, shows_content)).unwrap()
+    };
+    let named = json(&passed(message.clone()), false);
+    let expected = json!({
+        "id": "1-2", "time": "1970-01-01T00:00:00.000000Z", "pipeline": "p", "sink": "s",
+        "channel": "or\nders", "content_type": "text/plain; charset=utf-8", "payload_bytes": 6,
+    });
+    assert_eq!(named, expected);
+    let whole = json(&passed(message.clone()), true);
+    assert_eq!((&whole["payload"], &whole["key"]), (&"secret".into(), &"k\u{1b}".into()));
+    assert_eq!(whole["headers"]["h"], HOSTILE);
+    let Entry::Gap(gap) = gap() else { unreachable!() };
+    let a_gap = json(&passed(Message { body: Body::Gap(gap), ..message }), false);
+    assert_eq!((&a_gap["gap"]["reason"], &a_gap["sink"]), (&"disconnect".into(), &"s".into()));
+    assert_eq!(json(&Seen::LeftOut(3), false)["sampled"]["left_out"], 3);
+    let rejected = Seen::Rejected {
+        pipeline: "p".into(),
+        sink: "s".into(),
+        id: MessageId::new(format_args!("1-2")),
+        channel: "c".into(),
+        reason: "too large".into(),
+    };
+    assert_eq!(json(&rejected, false)["rejected"]["reason"], "too large");
+}
