@@ -272,7 +272,12 @@ impl SimWriter {
             }
             broker.seen.push(Situation::OutcomeLost);
             broker.writer += u64::from(broker.writer == number);
-            open.extend(sent.iter().map(|(place, _)| (*place as u32, Open::Unknown)));
+            // Each message has an answer of its own: some of those that were stored are known to be.
+            let told = |broker: &mut Broker, at: usize| {
+                at < stored && !broker.scenario.exactly_once && broker.dice.random_bool(0.5)
+            };
+            let unknown = sent.iter().enumerate().filter(|(at, _)| !told(&mut broker, *at));
+            open.extend(unknown.map(|(_, (place, _))| (*place as u32, Open::Unknown)));
             open.sort_by_key(|(place, _)| *place);
             Outcome { open, session: Some(SinkError::Transient("the answer was lost".into())) }
         }
