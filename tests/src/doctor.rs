@@ -173,7 +173,7 @@ async fn an_address_that_another_program_has_is_an_error() {
     let (_scratch, path) = file(text.with(&listen).text());
     let said = examine(&path).await;
     assert_eq!(said.code, Some(1), "{}", said.all());
-    assert_line(&said, "error", "admin.listen", &["cannot be had"], "free the address");
+    assert_line(&said, "error", "admin.listen", &["cannot bind"], "free the address");
     // A bridge of this configuration that runs already is as it should be.
     let text = Config::new(&postgres.url(), &["orders"]).nats("live", &nats, "PORT", "port");
     let bridge = Bridge::start(text.text()).await.unwrap();

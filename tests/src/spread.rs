@@ -1,4 +1,4 @@
-//! Outbox pipelines spread over the processes that run them, and move without a loss or a double.
+//! Outbox pipelines spread over the processes that run them, and move without loss or duplicates.
 
 mod crowd;
 mod handing_over;

@@ -156,7 +156,7 @@ impl Window {
                 self.messages += tail.len() - messages;
                 self.bytes = self.bytes + tail.bytes - bytes;
                 if apart.is_none() {
-                    // An empty tail was passed over; what joined it is work.
+                    // `next` had skipped the empty entry, and now it has messages to publish.
                     self.next = self.next.min(self.end() - 1);
                 }
                 apart

@@ -33,7 +33,7 @@ struct Flow {
     unproven: VecDeque<(i32, SystemTime)>,
 }
 
-/// Any role may announce anything: so many strangers are remembered for a flow.
+/// How many unverified senders of heartbeats are remembered for each flow: any role may announce anything.
 const UNPROVEN_MAX: usize = 4;
 
 impl NextGaps {

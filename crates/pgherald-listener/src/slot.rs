@@ -141,7 +141,7 @@ impl Slot {
         self.changed.notify_waiters();
     }
 
-    /// Before when nothing of this flow is missing at its destination.
+    /// The time up to which everything of this flow has been delivered (its watermark).
     pub(crate) fn settled_until(&self) -> Option<SystemTime> {
         self.state().queue.settled_until()
     }

@@ -65,7 +65,7 @@ fn illegal_subjects(settings: &NatsSettings, context: &FlowContext, key: &str) -
         Finding::warning(
             format!("{key}.subject"),
             format!(
-                "a channel of this sink makes no legal subject, its messages are rejected: {why}"
+                "a channel of this sink gives an invalid subject, so its messages are rejected: {why}"
             ),
             "rename the channel, leave it out of the sink's channels, or use a subject without {channel}",
         )

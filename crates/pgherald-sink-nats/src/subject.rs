@@ -35,7 +35,7 @@ impl Subjects {
     }
 
     /// The subjects of a gap; empty where nothing but a message's own data could name one. A
-    /// channel that makes no legal subject has none.
+    /// channel that gives an invalid subject has none.
     pub(crate) fn of_gap(&self, gap: &Gap) -> Vec<String> {
         if let Some(subject) = &self.gap_subject {
             return vec![subject.clone()];

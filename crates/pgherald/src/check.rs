@@ -114,7 +114,7 @@ async fn listen(address: SocketAddr) -> Vec<Finding> {
         }
         _ => Finding::error(
             KEY,
-            format!("{address} cannot be had: {refused}"),
+            format!("cannot bind {address}: {refused}"),
             "free the address, or name another one",
         ),
     }]

@@ -198,9 +198,9 @@ impl FlowShared {
         self.change(|health| health.set_sink(phase));
     }
 
-    /// A writer is open; says whether that is all there is to know. Where opening connects nothing,
-    /// what kept the last writer from confirming may still be there: a sink that failed, and has
-    /// messages waiting, is well at its first confirmation and not before.
+    /// A writer is open. Returns false while its health is not known yet: some sinks open without a
+    /// connection, so a sink that failed and has messages waiting counts as healthy after its first
+    /// confirmation.
     pub(super) fn sink_opened(&self) -> bool {
         let nothing_waits = self.window().is_empty();
         let mut is_well = false;

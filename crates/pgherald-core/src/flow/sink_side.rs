@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{Backoff, Opened, Sink, SinkError};
 
-/// How long gaps alone are worth another attempt while the process drains.
+/// While the process drains: how long to go on trying if only gaps are left.
 const IN_VAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// The longest backoff while the process drains.

@@ -290,7 +290,7 @@ impl<'a> SessionRun<'a> {
 
     fn warn_refused(&mut self, refused: &PostgresError) {
         if !std::mem::replace(&mut self.refused, true) {
-            warn!(reason = %refused, "the LISTEN session goes on, but the server refused");
+            warn!(reason = %refused, "heartbeat or lock refused; still listening");
         }
     }
 
@@ -377,7 +377,7 @@ impl<'a> SessionRun<'a> {
                 reason = reason.as_str(),
                 from = from.map_or_else(|| "unknown".to_owned(), |from| rfc3339(from).to_string()),
                 to = %rfc3339(to),
-                "the flow opens behind a gap"
+                "flow started; gap reported"
             );
             let id = self.session.next_id().of_gap();
             slot.open(self.session.id, id, gap, nonce.sent);

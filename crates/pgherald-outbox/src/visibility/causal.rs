@@ -73,7 +73,7 @@ impl Causal {
             self.position.missing.remove(id, id);
             self.bound.iter_mut().for_each(|bound| bound.ids.remove(id, id));
         }
-        // What the snapshot would have shown is known only as far as it was read.
+        // A partial page proves nothing about ids above its last row.
         let seen = if complete { Some(i64::MAX) } else { ids.last().copied() };
         if let Some(seen) = seen {
             self.forget_the_dead(seen);

@@ -39,7 +39,7 @@ const HEADERS_MAX: usize = 64;
 const BUFFER_BYTES_MAX: usize = 16 * 1024;
 const BIND_RETRY: Duration = Duration::from_secs(2);
 
-/// Serves for ever. An address that cannot be had is logged, and tried again until it can.
+/// Serves for ever. If the address cannot be bound, that is logged, and it is tried again.
 pub(crate) async fn serve(address: SocketAddr, admin: Arc<Admin>) {
     let listener = bind(address).await;
     let free = Arc::new(Semaphore::new(CONNECTIONS_MAX));
