@@ -14,10 +14,11 @@ use sqlx::{PgConnection, Row};
 use crate::{
     TableName,
     flow::Written,
+    inheritors::{attachments, shows_since},
     ranges::Ranges,
     retention::Channels,
     server::TableFacts,
-    xid::{NEXT, attachments, full, made, shows_since},
+    xid::{NEXT, full, made},
 };
 
 /// Rows that one statement looks at: a few milliseconds.

@@ -7,7 +7,7 @@
 use pgherald_postgres::query;
 use sqlx::{PgConnection, Row};
 
-use crate::{TableName, server::TableFacts};
+use crate::{TableName, inheritors, server::TableFacts};
 
 /// One incarnation of an outbox, and a mark that changes with everything else that reading rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +77,7 @@ impl Incarnation {
 /// the table, its column `id`, its sequence, triggers, inheritors at every level, and subscriptions, and of
 /// `pgherald.cursor`; VACUUM and ANALYZE leave those alone.
 pub(crate) fn facts_sql(table: &TableName, sequence: &str) -> String {
+    let inheritors = inheritors::all("c.oid");
     format!(
         "SELECT coalesce(CASE WHEN s.oid IS NOT NULL THEN \
          pg_sequence_last_value(s.oid::regclass) END, 0)::bigint AS last, \
@@ -89,12 +90,9 @@ pub(crate) fn facts_sql(table: &TableName, sequence: &str) -> String {
          FROM pg_subscription_rel AS r JOIN pg_subscription AS u ON u.oid = r.srsubid \
          WHERE r.srrelid = c.oid OR r.srrelid = ANY (d.oids)))) AS incarnation \
          FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace \
-         CROSS JOIN LATERAL (WITH RECURSIVE below AS (SELECT i.inhrelid, i.xmin \
-         FROM pg_inherits AS i WHERE i.inhparent = c.oid UNION ALL SELECT i.inhrelid, i.xmin \
-         FROM below JOIN pg_inherits AS i ON i.inhparent = below.inhrelid) \
-         SELECT array_agg(inhrelid) AS oids, \
-         string_agg(concat_ws(':', inhrelid, below.xmin, r.xmin), ',' ORDER BY inhrelid) AS mark \
-         FROM below JOIN pg_class AS r ON r.oid = inhrelid) AS d \
+         CROSS JOIN LATERAL (SELECT array_agg(inhrelid) AS oids, \
+         string_agg(concat_ws(':', inhrelid, i.xmin, r.xmin), ',' ORDER BY inhrelid) AS mark \
+         FROM ({inheritors}) AS i JOIN pg_class AS r ON r.oid = inhrelid) AS d \
          LEFT JOIN pg_class AS s ON s.oid = {sequence} \
          LEFT JOIN pg_sequence AS q ON q.seqrelid = {sequence} \
          LEFT JOIN pg_attribute AS a ON a.attrelid = c.oid AND a.attname = 'id' \

@@ -9,6 +9,7 @@ mod config;
 mod table;
 
 mod incarnation;
+mod inheritors;
 mod position;
 mod ranges;
 mod visibility;

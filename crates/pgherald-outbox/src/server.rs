@@ -9,6 +9,7 @@ use crate::{
     TableName,
     flow::STATEMENT_WITHIN,
     incarnation::{Incarnation, facts_sql},
+    inheritors,
     writers::{OpenWriter, Writers},
 };
 
@@ -165,13 +166,11 @@ fn oid(number: i64) -> u32 {
 
 /// The table, whether it can be read, its sequence, whether that can be read, and its inheritors.
 fn lookup(table: &TableName) -> String {
-    let name = literal(&table.sql());
+    let (name, inheritors) = (literal(&table.sql()), inheritors::all("c.oid"));
     format!(
         "SELECT c.oid::bigint, has_table_privilege(c.oid, 'SELECT'), s.oid::bigint, \
          coalesce(has_sequence_privilege(s.oid, 'USAGE, SELECT'), false), \
-         (WITH RECURSIVE below AS (SELECT inhrelid FROM pg_inherits WHERE inhparent = c.oid UNION \
-         SELECT i.inhrelid FROM pg_inherits AS i JOIN below ON i.inhparent = below.inhrelid) \
-         SELECT string_agg(inhrelid::text, ',') FROM below) \
+         (SELECT string_agg(inhrelid::text, ',') FROM ({inheritors}) AS i) \
          FROM (SELECT to_regclass({name})::oid AS oid) AS c \
          LEFT JOIN (pg_depend d \
          JOIN pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid \

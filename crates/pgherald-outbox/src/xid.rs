@@ -10,30 +10,6 @@ pub(crate) fn full(column: &str, next: &str) -> String {
 /// The first transaction that the statement's snapshot does not know, as `bigint`.
 pub(crate) const NEXT: &str = "pg_snapshot_xmax(pg_current_snapshot())::text::bigint";
 
-/// The partitions and inheritors of a table, as `jsonb`: their oids, and the transaction that attached
-/// them to it, directly or with one of their parents. NULL: it has none. `table` and `next` are
-/// expressions, as for [`full`].
-pub(crate) fn attachments(table: &str, next: &str) -> String {
-    let attached = full("i.xmin", next);
-    format!(
-        "(WITH RECURSIVE d AS (SELECT i.inhrelid, {attached} AS attached FROM pg_inherits AS i \
-         WHERE i.inhparent = {table} UNION ALL SELECT i.inhrelid, greatest(d.attached, {attached}) \
-         FROM d JOIN pg_inherits AS i ON i.inhparent = d.inhrelid) \
-         SELECT jsonb_object_agg(inhrelid::text, attached) \
-         FROM (SELECT inhrelid, min(attached) AS attached FROM d GROUP BY inhrelid) AS d)"
-    )
-}
-
-/// The transaction since which the row `o` shows in its table: its own, or the one that attached its
-/// partition. `attachments` is an expression for [`attachments`].
-pub(crate) fn shows_since(attachments: &str, next: &str) -> String {
-    format!(
-        "greatest({}, CASE WHEN {attachments} IS NOT NULL \
-         THEN ({attachments} ->> o.tableoid::text)::bigint END)",
-        full("o.xmin", next)
-    )
-}
-
 /// The transaction that made the table, as `bigint`.
 pub(crate) fn made(table: &str, next: &str) -> String {
     format!(

@@ -5,8 +5,9 @@ use sqlx::{PgConnection, Row};
 
 use crate::{
     TableName,
+    inheritors::{attachments, shows_since},
     ranges::Ranges,
-    xid::{NEXT, attachments, full, shows_since},
+    xid::{NEXT, full},
 };
 
 /// Rows of one page: some ten milliseconds.

@@ -1,5 +1,6 @@
 //! Partitions that are attached while the bridge runs or not, with rows in them.
 
+use pgherald_core::Source;
 use pgherald_outbox::{LateFilter, LateRow, late_list, late_send};
 use pgherald_testkit::eventually;
 
@@ -121,7 +122,10 @@ async fn a_writer_of_a_partition_that_was_just_attached_is_waited_for() {
         if order == "causal" {
             pump.until_all(&owned(&["behind it"])).await;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+        if order == "strict" {
+            let held = || async { process.sources[0].waits_for().is_some() };
+            eventually("the flow names the writer that it waits for", SOON, held).await.unwrap();
+        }
         writer.run("COMMIT").await;
         pump.until_all(&owned(&["open", "behind it"])).await;
         until(&mut db, "SELECT count(*) FROM parts", 0).await;

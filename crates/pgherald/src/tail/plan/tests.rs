@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    cli::TailSource,
+    cli::tail::TailSource,
     config::{Environment, load_text},
 };
 
