@@ -20,11 +20,11 @@ pub struct OutboxTail {
     postgres: PostgresSettings,
     options: TailOptions,
     session: Option<TailSession>,
-    standing: Option<Standing>,
+    followed: Option<Followed>,
 }
 
 /// What outlives a session.
-struct Standing {
+struct Followed {
     incarnation: Incarnation,
     visibility: Visibility,
     /// What the table held then and is not read yet: above the first id, through the second one.
@@ -45,7 +45,7 @@ impl OutboxTail {
     /// Nothing happens before [`OutboxTail::open`].
     #[must_use]
     pub fn new(postgres: PostgresSettings, options: TailOptions) -> Self {
-        Self { postgres, options, session: None, standing: None }
+        Self { postgres, options, session: None, followed: None }
     }
 
     /// Connects, and at the first time finds where to begin: rows that are committed after this
@@ -58,12 +58,12 @@ impl OutboxTail {
             return Ok(());
         }
         let mut session = TailSession::open(&self.postgres, &self.options).await?;
-        match &mut self.standing {
-            Some(Standing { visibility, .. }) => {
+        match &mut self.followed {
+            Some(Followed { visibility, .. }) => {
                 // Every open writer may own every missing id: what was known of them is void.
                 *visibility = Visibility::new(self.options.order, visibility.position().clone());
             }
-            None => self.standing = Some(begin(&mut session, &self.options).await?),
+            None => self.followed = Some(begin(&mut session, &self.options).await?),
         }
         self.session = Some(session);
         Ok(())
@@ -89,7 +89,7 @@ impl OutboxTail {
                 Look::News(news) => return Ok(news),
                 Look::More => {}
                 Look::Nothing => {
-                    if self.standing().visibility.is_waiting() {
+                    if self.followed().visibility.is_waiting() {
                         poll_backoff.stay_awake();
                     }
                     sleep(poll_backoff.awake(began.elapsed())).await;
@@ -98,32 +98,32 @@ impl OutboxTail {
         }
     }
 
-    fn standing(&mut self) -> &mut Standing {
-        self.standing.as_mut().expect("whoever has a session has begun")
+    fn followed(&mut self) -> &mut Followed {
+        self.followed.as_mut().expect("whoever has a session has begun")
     }
 
     async fn look(
         &mut self,
         mut session: TailSession,
     ) -> Result<(TailSession, Look), PostgresError> {
-        if self.standing().incarnation != session.incarnation {
+        if self.followed().incarnation != session.incarnation {
             let look = self.other_incarnation(&mut session).await?;
             return Ok((session, look));
         }
-        if let Some((above, through)) = self.standing().backlog {
+        if let Some((above, through)) = self.followed().backlog {
             let scan =
                 Scan { missing: Ranges::default(), above: Some(above), through: Some(through) };
             let page = session.page(&scan).await?;
             if page.incarnation.as_ref() != Some(&session.incarnation) {
                 return self.void().await;
             }
-            return Ok((session, self.standing().take_backlog(page, through)));
+            return Ok((session, self.followed().take_backlog(page, through)));
         }
-        if self.standing().visibility.wants_writers() {
+        if self.followed().visibility.wants_writers() {
             let Some(writers) = session.writers().await? else { return self.void().await };
-            self.standing().visibility.observe(&writers);
+            self.followed().visibility.observe(&writers);
         }
-        let Some(scan) = self.standing().visibility.scan() else {
+        let Some(scan) = self.followed().visibility.scan() else {
             return Ok((session, Look::Nothing));
         };
         let page = session.page(&scan).await?;
@@ -131,7 +131,7 @@ impl OutboxTail {
             return self.void().await;
         }
         self.require_ahead(&page)?;
-        Ok((session, self.standing().take(page)))
+        Ok((session, self.followed().take(page)))
     }
 
     /// What was read rests on something else than what the session knows: another session looks
@@ -148,18 +148,18 @@ impl OutboxTail {
     ) -> Result<Look, PostgresError> {
         let began_at = session.newest().await?;
         let order = self.options.order;
-        let standing = self.standing();
-        let change = standing.incarnation.change(&session.incarnation);
-        standing.incarnation = session.incarnation.clone();
+        let followed = self.followed();
+        let change = followed.incarnation.change(&session.incarnation);
+        followed.incarnation = session.incarnation.clone();
         Ok(match change {
             Some(Change::Replaced | Change::Restarted) => {
-                standing.visibility = Visibility::new(order, Position::default());
-                (standing.backlog, standing.began_at) = (None, began_at);
+                followed.visibility = Visibility::new(order, Position::default());
+                (followed.backlog, followed.began_at) = (None, began_at);
                 Look::News(vec![Tailed::Anew])
             }
             Some(Change::Rewritten | Change::Altered) | None => {
-                standing.visibility =
-                    Visibility::new(order, standing.visibility.position().clone());
+                followed.visibility =
+                    Visibility::new(order, followed.visibility.position().clone());
                 Look::More
             }
         })
@@ -167,7 +167,7 @@ impl OutboxTail {
 
     /// Ids that are given out again come in below what was read.
     fn require_ahead(&mut self, page: &Page) -> Result<(), PostgresError> {
-        let high = self.standing().visibility.position().high;
+        let high = self.followed().visibility.position().high;
         if page.newest >= high {
             return Ok(());
         }
@@ -183,7 +183,7 @@ impl OutboxTail {
 async fn begin(
     session: &mut TailSession,
     options: &TailOptions,
-) -> Result<Standing, PostgresError> {
+) -> Result<Followed, PostgresError> {
     let began_at = session.newest().await?;
     let position = session.latest().await?;
     let through = position.high;
@@ -195,10 +195,10 @@ async fn begin(
         }
     };
     let visibility = Visibility::new(options.order, position);
-    Ok(Standing { incarnation: session.incarnation.clone(), visibility, backlog, began_at })
+    Ok(Followed { incarnation: session.incarnation.clone(), visibility, backlog, began_at })
 }
 
-impl Standing {
+impl Followed {
     /// In id order, also where `strict` would wait for an open writer. A row that could not be read
     /// when it began comes from the visibility.
     fn take_backlog(&mut self, page: Page, through: i64) -> Look {
